@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collect.kit import chain_of, collector
 from collect.postgres import Postgres, emptied
 from fleet.kit import AT, CVE, DAY, HOSTILE, hostile, receipt, release, small, take
 from fwsign.collect.store import FleetStore, open_store
@@ -48,6 +49,25 @@ def test_the_fleet_in_numbers(store: FleetStore) -> None:
     # 7 devices and 2 boards; the station is none. gw-7 never said what it runs.
     assert found == FleetTotals(9, 7, 1, 1, 1, {})
     assert found.as_json()["only_said"] == 1
+
+
+def test_lines_that_a_collector_took_are_answered(store: FleetStore) -> None:
+    taker = collector(store)
+    device, forged = chain_of("gw-1", 3), chain_of("gw-2", 2)
+    device.add("refused", code="stale.crl", message="too old")
+    taker.send(device.lines)
+    assert taker.send(forged.lines, "gw-1").status == 422
+    with asked(store) as questions:
+        assert questions.totals().problems == {"forged": 1}
+        (found,) = questions.devices(DeviceFilter())
+        (curve,) = curves_of(questions, questions.releases())
+        events = questions.events("gw-1")
+    assert (found.id, found.version, found.signed, found.code) == (
+        *("gw-1", "1.2.0", True, "stale.crl"),
+    )
+    assert curve.points[-1][1] == 1
+    assert [one.signer for one in events] == ["gw-1"] * 4
+    assert events[0].message == "too old"
 
 
 def test_an_empty_store_has_answers(store: FleetStore) -> None:

@@ -20,7 +20,7 @@ from fwsign.gateway.follow.known import FollowRequest, KnownHere, failed_here, k
 from fwsign.gateway.follow.places import Looked, content
 from fwsign.gateway.offer import Obstacle
 from fwsign.gateway.run.session import demands, fetch_rules, opened
-from fwsign.gateway.target.sources import Published, Sources
+from fwsign.gateway.target.sources import ReleasePlace, Sources
 from fwsign.memory.channels import ChannelKey
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _offered(request: FollowRequest, choice: ChannelChoice) -> list[Sources]:
     """Return the sources of the chosen release, if there is one."""
     if choice.release is None:
         return []
-    published = Published(request.address, choice.manifest, choice.release.sequence_number)
+    published = ReleasePlace(request.address, choice.manifest, choice.release.sequence_number)
     return [Sources.of_channel(published, request.device.fetch, request.tell)]
 
 

@@ -20,7 +20,7 @@ PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
 
 
-class Published(NamedTuple):
+class ReleasePlace(NamedTuple):
     """A release in a place that was published, as a channel there names it.
 
     The channel's server is not believed: what lies at the release's place must be that release.
@@ -79,7 +79,7 @@ class Sources(NamedTuple):
     rules: FetchRules
     tell: Tell
     content: bytes | None = None
-    published: Published | None = None
+    published: ReleasePlace | None = None
 
     @classmethod
     def from_hint(cls, text: str, rules: FetchRules, tell: Tell) -> Self:
@@ -97,13 +97,13 @@ class Sources(NamedTuple):
             found = json.loads(text)
             known = found if isinstance(found, dict) else {"places": found, "published": None}
             envelope, *payloads = known["places"]
-            published = Published(*known["published"]) if known["published"] else None
+            published = ReleasePlace(*known["published"]) if known["published"] else None
         except (ValueError, TypeError, LookupError, RecursionError):
             raise Failed("state.nothing", "what was begun here cannot be read") from None
         return cls(str(envelope), tuple(map(str, payloads)), rules, tell, published=published)
 
     @classmethod
-    def of_channel(cls, published: Published, rules: FetchRules, tell: Tell) -> Self:
+    def of_channel(cls, published: ReleasePlace, rules: FetchRules, tell: Tell) -> Self:
         """Return the sources of a release that a channel names; arguments as for the class."""
         return cls(published.envelope, (), rules, tell, published=published)
 
@@ -119,7 +119,7 @@ class Sources(NamedTuple):
         """Return the envelope.
 
         Raises:
-            Malformed: `malformed.size`; Failed: `io.*`; as `Published.check`.
+            Malformed: `malformed.size`; Failed: `io.*`; as `ReleasePlace.check`.
         """
         if self.content is not None:
             return self.content

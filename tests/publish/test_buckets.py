@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bucket_kit import KEYS, SWIFT_KEYS, localbucket, make_bucket, moto, seaweedfs, swift
-from fwsign.publish.bucket import Bucket, open_bucket
+from fwsign.publish.bucket import Bucket, _is_lacking, open_bucket
 from fwsign.publish.places import open_store
 from fwsign.publish.store import missing
 from publish.contract import BIG, Basics, Contract
@@ -195,3 +195,15 @@ def test_two_first_publishers(
     else:
         with refused("state.conflict"):
             store.replace("stable.channel", b"ours", None)
+
+
+def test_only_the_status_says_what_a_store_lacks() -> None:
+    from obstore.exceptions import GenericError
+
+    # Paths are digests, which may have any number in them.
+    told = (
+        "Error performing PUT http://s/b/sha256/a501bf in 1ms - Server returned non-2xx status code"
+    )
+    assert not _is_lacking(GenericError(f"{told}: 503 Service Unavailable: <Code>501</Code>"))
+    assert _is_lacking(GenericError(f"{told}: 501 Not Implemented: "))
+    assert _is_lacking(NotImplementedError())

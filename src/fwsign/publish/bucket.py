@@ -39,6 +39,7 @@ _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
 _WRONG: Final = "0" * 32
 """A tag that no object has."""
+_LACKING: Final = re.compile(r"status code: 501\b|<Code>NotImplemented</Code>")
 _LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/.*)?")
 
 
@@ -97,6 +98,7 @@ class Bucket:
 
     def __init__(self, store: Any, place: str) -> None:
         self._store, self._place = store, place
+        self._has_conditions = self._removes_many = True  # until it says otherwise
 
     @property
     def place(self) -> str:
@@ -208,6 +210,9 @@ class Bucket:
         """Write a small object; tell whether the store took the condition."""
         options = {"attributes": _attributes(path), "use_multipart": False}
         try:
+            if not self._has_conditions:
+                obstore.put(self._store, path, data, **options)
+                return False
             try:
                 obstore.put(self._store, path, data, mode=condition, **options)
             except (PreconditionError, AlreadyExistsError, FileNotFoundError):
@@ -215,6 +220,7 @@ class Bucket:
             except (BaseError, NotImplementedError) as error:
                 if not _is_lacking(error):
                     raise
+                self._has_conditions = False
                 obstore.put(self._store, path, data, **options)
                 return False
         except (PreconditionError, AlreadyExistsError, FileNotFoundError):
@@ -236,12 +242,15 @@ class Bucket:
 
     def delete(self, path: str) -> None:
         """Remove an object."""
+        if not self._removes_many and self._delete_alone(path):
+            return
         try:
             obstore.delete(self._store, path)
         except FileNotFoundError:
             return
         except (BaseError, OSError) as error:
-            if not _is_lacking(error) or not self._delete_alone(path):
+            self._removes_many = not _is_lacking(error)
+            if self._removes_many or not self._delete_alone(path):
                 raise self._failed("delete", path, error) from None
 
     def _delete_alone(self, path: str) -> bool:
@@ -289,8 +298,7 @@ def _attributes(path: str) -> Any:
 
 def _is_lacking(error: Exception) -> bool:
     """Tell whether a store says that it has no such operation, or no such condition."""
-    text = str(error)
-    return isinstance(error, NotImplementedError) or "501" in text or "NotImplemented" in text
+    return isinstance(error, NotImplementedError) or _LACKING.search(str(error)) is not None
 
 
 def _plain(error: Exception) -> str:

@@ -9,12 +9,12 @@ from typing import NamedTuple, Self
 
 from fwsign.errors import Failed, Tampered
 from fwsign.files import open_plain, read_bytes
-from fwsign.format.algorithms import DIGESTS
 from fwsign.format.component import Component, is_inside, is_url
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE, check_manifest_digest, decode_envelope
 from fwsign.format.payload import PayloadSource
 from fwsign.gateway.config.device import Tell
 from fwsign.gateway.config.fetch_rules import FetchRules
+from fwsign.publish.layout import payload_path, release_path
 
 PayloadProgress = Callable[[str, int, int], object]
 """Called with a component's name, its bytes done and its size."""
@@ -38,12 +38,11 @@ class ReleasePlace(NamedTuple):
     @property
     def envelope(self) -> str:
         """The place of its envelope."""
-        return beside(self.channel, f"releases/{self.manifest}.suit")
+        return beside(self.channel, release_path(bytes.fromhex(self.manifest)))
 
     def payload(self, component: Component) -> str:
         """Return the place of a payload."""
-        algorithm, value = component.digest
-        return beside(self.channel, f"{DIGESTS[algorithm].function}/{value.hex()}")
+        return beside(self.channel, payload_path(component))
 
     def check(self, envelope: bytes) -> None:
         """Refuse an envelope of another release.

@@ -119,7 +119,7 @@ def make(
     who.check()
     now, settings, path = inputs.now(), config.load(), say.path
     found = making.find_signers(who.pki, who.signer, who.key, who.chain, who.crl or ())
-    wanted = making.Wanted(say.device, say.release, inputs.parse_time(say.expires, now), now)
+    wanted = making.WantedPermit(say.device, say.release, inputs.parse_time(say.expires, now), now)
     permit = making.permit_for(wanted, found[0].anchor, allow_example_keys=allow_example_keys)
     made = making.signed(
         permit, found, pass_, now, allow_example_keys=allow_example_keys, force=force

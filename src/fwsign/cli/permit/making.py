@@ -20,7 +20,7 @@ from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 
-class Wanted(NamedTuple):
+class WantedPermit(NamedTuple):
     """The command line: device, envelope, expiry, and the time of now."""
 
     device: str
@@ -53,7 +53,7 @@ def find_signers(
     return [identity.from_pki(directory, name, crls) for name in dict.fromkeys(chosen)]
 
 
-def permit_for(wanted: Wanted, anchor: Anchor, *, allow_example_keys: bool) -> Permit:
+def permit_for(wanted: WantedPermit, anchor: Anchor, *, allow_example_keys: bool) -> Permit:
     """Return the permit for a release, which is verified as a device would that has no floor.
 
     Raises:

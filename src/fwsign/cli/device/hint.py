@@ -57,10 +57,11 @@ def hint(
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
-    """Tell a broker that a channel has changed; gateways that watch it then poll.
+    """Tell a broker that a channel has changed.
 
-    The broker keeps the hint for those who connect later. A hint has the channel's name and number
-    and is not signed: a gateway that hears it looks at the channel itself, and verifies that.
+    Gateways that watch it then poll. The broker keeps the hint for those who connect later. A hint
+    has the channel's name and number and is not signed: a gateway that hears it looks at the
+    channel itself, and verifies that.
     """
     if (cert is None) != (key is None):
         ui.usage("--cert and --key belong together", "give both, or none")

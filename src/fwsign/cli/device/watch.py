@@ -41,11 +41,12 @@ def watch(
     pass_: KEY_PASS = None,
     as_json: JSON = False,
 ) -> None:
-    """Follow the channel of [follow], and poll at once when a broker says that it has changed.
+    """Follow a channel, and poll at once after a broker's hint.
 
-    Polls come as often as those of fwsign follow, whatever the broker does. Its hints only wake
-    them earlier; [watch] in device.toml says how often at most. MQTT 5 with TLS; the client
-    certificate is that of [watch], or of [fetch]. POSIX only.
+    The channel is that of [follow] in device.toml. Polls come as often as those of fwsign follow,
+    whatever the broker does. Its hints only wake them earlier; [watch] in device.toml says how
+    often at most. MQTT 5 with TLS; the client certificate is that of [watch], or of [fetch]. POSIX
+    only.
     """
     from fwsign.gateway.follow.known import FollowRequest  # after the line was understood
     from fwsign.mqtt.terms import need_library

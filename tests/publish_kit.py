@@ -15,7 +15,7 @@ from fwsign.format.rollout import Rollout
 from fwsign.publish.content import PublishedChannel, open_channel, payloads_named
 from fwsign.publish.layout import channel_path, outside, payload_path, release_path
 from fwsign.publish.plan import GivenRelease, Publication, PublishOptions
-from fwsign.publish.publishing import Published, Publisher
+from fwsign.publish.publishing import PublishedPaths, Publisher
 from fwsign.publish.store import Source, Store, StoredEntry
 from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
@@ -118,7 +118,7 @@ class Scene:
 
     def publish(
         self, store: Store, *given: GivenRelease | PublishedChannel, check: bool = False
-    ) -> Published:
+    ) -> PublishedPaths:
         """Publish releases and channels."""
         releases = [one for one in given if isinstance(one, GivenRelease)]
         channels = [one for one in given if isinstance(one, PublishedChannel)]

@@ -39,7 +39,7 @@ FRESH: Final = 3600.0
 garbage takes it and its payloads for new."""
 
 
-class Published(NamedTuple):
+class PublishedPaths(NamedTuple):
     """What was done.
 
     Args:
@@ -67,7 +67,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self) -> Published:
+    def run(self) -> PublishedPaths:
         """Steps 2 to 8.
 
         Raises:
@@ -82,7 +82,7 @@ class Publisher:
         guards = [self._write_channel(one) for one in self._plan.channels]
         self._settle()
         known = [one for one in guards if one is not None]
-        return Published(self._outcomes, all(known) if known else None)
+        return PublishedPaths(self._outcomes, all(known) if known else None)
 
     # --- payloads ----------------------------------------------------------------------------
 

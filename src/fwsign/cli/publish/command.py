@@ -22,7 +22,7 @@ from fwsign.cli.verify.demands import (
 )
 
 if TYPE_CHECKING:
-    from fwsign.publish.publishing import Published
+    from fwsign.publish.publishing import PublishedPaths
     from fwsign.publish.store import Store
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -37,7 +37,7 @@ _ENVELOPES: TypeAlias = Annotated[
 ]
 
 
-class PlaceOptions(NamedTuple):
+class StoreOptions(NamedTuple):
     """Options: where to publish, and how to get in."""
 
     to: Annotated[
@@ -94,7 +94,7 @@ class GarbageOptions(NamedTuple):
 def publish(
     envelopes: _ENVELOPES = None,
     *,
-    place: PlaceOptions,
+    place: StoreOptions,
     channel: Annotated[
         list[Path] | None,
         typer.Option(
@@ -154,14 +154,14 @@ def publish(
 
 
 def _publish(
-    place: PlaceOptions,
+    place: StoreOptions,
     demands: Demands,
     envelopes: Sequence[Path],
     channels: Sequence[Path],
     *,
     check: bool,
     dry_run: bool,
-) -> "tuple[Store, Published]":
+) -> "tuple[Store, PublishedPaths]":
     """Verify everything, then publish it."""
     from fwsign.cli.publish import publishing  # after the line was understood
     from fwsign.publish.places import open_store
@@ -173,7 +173,7 @@ def _publish(
     return store, publishing.run(store, *found, judge, check=check, dry_run=dry_run)
 
 
-def _show(store: "Store", done: "Published", *, dry_run: bool, as_json: bool) -> None:
+def _show(store: "Store", done: "PublishedPaths", *, dry_run: bool, as_json: bool) -> None:
     word = "would publish" if dry_run else "published"
     if as_json:
         paths = [{"path": path, "outcome": what} for path, what in done.outcomes.items()]
@@ -190,7 +190,7 @@ def _show(store: "Store", done: "Published", *, dry_run: bool, as_json: bool) ->
 
 
 def _collect(
-    place: PlaceOptions,
+    place: StoreOptions,
     garbage: GarbageOptions,
     envelopes: list[Path] | None,
     channel: list[Path] | None,

@@ -19,7 +19,7 @@ from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.publish.content import PublishedChannel, open_channel
 from fwsign.publish.layout import channel_path, outside, payload_path
 from fwsign.publish.plan import GivenRelease, Publication, PublishOptions
-from fwsign.publish.publishing import Published, Publisher
+from fwsign.publish.publishing import PublishedPaths, Publisher
 from fwsign.publish.store import Store
 from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
@@ -101,7 +101,7 @@ def run(
     *,
     check: bool,
     dry_run: bool,
-) -> Published:
+) -> PublishedPaths:
     """Publish, or only tell what would be done.
 
     Raises:
@@ -113,7 +113,7 @@ def run(
     with _bar(size) as advance:
         options = PublishOptions(judge.release, judge.channel, check, advance, ui.note)
         plan = Publication(store, releases, channels, options)
-        return Published(plan.make()) if dry_run else Publisher(store, plan, options).run()
+        return PublishedPaths(plan.make()) if dry_run else Publisher(store, plan, options).run()
 
 
 @contextlib.contextmanager

@@ -248,3 +248,13 @@ def test_an_error_reaches_the_parent_of_a_pool_of_processes() -> None:
     assert type(raised) is Failed
     assert (raised.code, raised.found) == ("state.policy", "My Board")
     assert raised.message.startswith('product "My Board" is not a name of 1 to 64 of a-z')
+
+
+def test_a_refusal_names_its_place_once() -> None:
+    error = Malformed("malformed.cbor", "it is cut off", step=1, expected=2, found=3, hint="x")
+    placed = error.about("a.suit")
+    assert placed.message == "a.suit: it is cut off"
+    assert placed.about("a.suit").message == placed.message
+    assert (placed.code, placed.step, placed.expected, placed.found, placed.hint) == (
+        *("malformed.cbor", 1, "2", "3", "x"),
+    )

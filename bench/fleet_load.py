@@ -170,7 +170,7 @@ async def one_poll(here: Path, port: int) -> dict[str, Any]:
     url = f"https://localhost:{server.sockets[0].getsockname()[1]}/{POLLED}"
     words = ("follow", "--once", url, "--config", "device.toml")
     async with server:
-        await asyncio.to_thread(fwsign, here, *words)  # installs; the next one is measured
+        await asyncio.to_thread(fwsign, here, *words)  # installs
         counted.update(connections=0, sent=0, received=0)
         begin = time.perf_counter()
         await asyncio.to_thread(fwsign, here, *words)

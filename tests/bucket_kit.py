@@ -21,6 +21,7 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": "secret-key-of-a-test",
     "AWS_REGION": "us-east-1",
 }
+SWIFT_KEYS = {"AWS_ACCESS_KEY_ID": "test:access", "AWS_SECRET_ACCESS_KEY": "secret"}
 LOCAL = "127.0.0.1"
 PATIENCE = 60
 """Seconds until a server must answer; two cores may have much else to do."""
@@ -128,6 +129,21 @@ def localbucket(place: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def swift(place: Path) -> Iterator[str]:
+    """Run OpenStack Swift, with Debian's Python; its user is `SWIFT_KEYS`."""
+    found = subprocess.run(
+        ["/usr/bin/python3", "-c", "import swift.common.wsgi"], check=False, capture_output=True
+    )
+    if found.returncode:
+        absent("the package python3-swift is not installed")
+    ports = free_ports(4)
+    server = Path(__file__).parent / "swift_server.py"
+    command = ["/usr/bin/python3", str(server), str(place), *map(str, ports)]
+    with running(command, ports[0], place / "swift.log", {"PYTHONPATH": ""}) as address:
+        yield address
+
+
+@contextlib.contextmanager
 def registry(place: Path, **more: str) -> Iterator[str]:
     """Run docker-registry; `more` is its configuration, as it reads it from the environment."""
     if shutil.which("docker-registry") is None:
@@ -149,7 +165,7 @@ http: {{addr: "{LOCAL}:{port}"}}
         yield address
 
 
-def make_bucket(address: str, name: str) -> None:
+def make_bucket(address: str, name: str, keys: Mapping[str, str] = KEYS) -> None:
     """Make a bucket, as its owner does before anything is published."""
     import boto3
     from botocore.config import Config
@@ -157,8 +173,8 @@ def make_bucket(address: str, name: str) -> None:
     client = boto3.client(
         "s3",
         endpoint_url=address,
-        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
         region_name=KEYS["AWS_REGION"],
         config=Config(s3={"addressing_style": "path"}),
     )

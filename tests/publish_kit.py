@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class Scene:
         *releases: GivenRelease,
         name: str = "stable",
         sequence: int = 0,
+        sign: Callable[..., bytes] = channel_kit.signed,
         **more: Any,
     ) -> PublishedChannel:
         """Make a channel that names releases."""
@@ -98,7 +99,7 @@ class Scene:
             for one in releases
         )
         made = channel_kit.make_channel(number=number, name=name, **more)._replace(releases=named)
-        return open_channel(channel_kit.signed(self.rollout, made), channel_path(name))
+        return open_channel(sign(self.rollout, made), channel_path(name))
 
     def publisher(
         self,

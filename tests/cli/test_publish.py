@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,12 @@ def test_publish_into_a_folder(signed: Path) -> None:
     assert (served / release).read_bytes() == (signed / "build.bin.suit").read_bytes()
     assert (served / "stable.channel").read_bytes() == (signed / "stable.channel").read_bytes()
     assert good(*words, "--check").endswith("published  0 written  3 there  served\n")
+
+
+def test_a_release_alone_is_not_offered_yet(signed: Path) -> None:
+    assert signed.is_dir()
+    found = run("publish", "build.bin.suit", "--to", "served")
+    assert found.err == "fwsign: next: fwsign channel make stable build.bin.suit\n"
 
 
 def test_json_has_each_path(signed: Path) -> None:
@@ -257,15 +264,16 @@ def test_collect_garbage(signed: Path) -> None:
     ]
 
 
-def test_a_full_disk_leaves_nothing_partial(signed: Path) -> None:
-    full = Path("/dev/full")
-    if not full.exists():
-        pytest.skip("no /dev/full")
-    (signed / "served").mkdir()
-    (signed / "served/sha256").symlink_to("/proc/nowhere")
-    found = run("publish", "build.bin.suit", "--to", "served")
-    assert found.status == 5
-    assert not list((signed / "served").rglob("*.suit"))
+def test_a_full_disk_leaves_nothing_partial(today: Path) -> None:
+    resource = pytest.importorskip("resource")
+    (today / "build.bin").write_bytes(bytes(3 << 20))
+    good("sign", "build.bin")
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    found = program("publish", "build.bin.suit", "--to", "served", preexec_fn=limit)
+    assert found.returncode == 5, found
+    assert "fwsign: error: cannot write served/sha256/" in found.stderr
+    assert "file too large" in found.stderr
+    assert [one for one in (today / "served").rglob("*") if one.is_file()] == []
 
 
 def test_a_killed_publisher_leaves_what_followers_can_use(today: Path) -> None:
@@ -276,19 +284,19 @@ def test_a_killed_publisher_leaves_what_followers_can_use(today: Path) -> None:
     child = subprocess.Popen(
         command(words), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    partial = today / "served/sha256"
+    payloads = today / "served/sha256"
     end = time.monotonic() + 30
-    while not (partial.is_dir() and any(partial.iterdir())) and time.monotonic() < end:
+    while not (payloads.is_dir() and any(payloads.iterdir())) and time.monotonic() < end:
         time.sleep(0.001)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (today / "served/stable.channel").exists()
     assert program(*words).returncode == 0
-    held = [one for one in partial.iterdir() if not one.name.startswith(".")]
+    held = [one for one in payloads.iterdir() if not one.name.startswith(".")]
     assert [one.stat().st_size for one in held] == [24 << 20]
     swept = program("publish", "--to", "served", "--collect-garbage", "--older", "0d")
     assert swept.returncode == 0
-    assert [one.name for one in partial.iterdir()] == [held[0].name]
+    assert [one.name for one in payloads.iterdir()] == [held[0].name]
 
 
 def test_publish_into_a_bucket_as_a_program(today: Path) -> None:

@@ -1,12 +1,13 @@
 """What a collector stores and notices: in SQLite, and the same in PostgreSQL."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collect.kit import Chain, Taker, chain_of, collector, release, sqlite_address
+from collect.kit import Chain, Taker, body_of, chain_of, collector, release, sqlite_address
 from collect.postgres import Postgres, emptied
 from fwsign.collect.store import open_store
 
@@ -304,3 +305,35 @@ def head_at(device: Chain, number: int) -> str | None:
     other = Chain(device.name)
     other.lines = device.lines[: number + 1]
     return other.head
+
+
+def test_any_byte_that_is_changed_makes_no_other_receipt(tmp_path: Path) -> None:
+    """Whatever is changed in a line, it is refused with a code, and what was good before counts."""
+    device = chain_of("gw-1", 2)
+    whole = body_of(device.lines)
+    with open_store(sqlite_address(tmp_path)) as store:
+        taker = collector(store)
+        for at in range(0, len(whole) - 1, 61):
+            for change in (1, 128):
+                body = bytearray(whole)
+                body[at] ^= change
+                reply = taker.service.receive(bytes(body), "gw-1", taker.trust)
+                assert reply.status in (400, 422), (at, reply)
+                assert "." in reply.content["code"]
+        first = len(device.lines[0])
+        for end in set(range(1, len(whole) - 1, 101)) - {first, first + 1}:
+            reply = taker.service.receive(whole[:end], "gw-1", taker.trust)
+            assert reply.status == 422
+        assert taker.rows("SELECT DISTINCT line FROM receipts") == [(device.lines[0],)]
+        assert taker.rows("SELECT COUNT(*) FROM forged") == [(64,)]
+        assert taker.send(device.lines).content["head"] == device.head
+        assert taker.breaks == []
+
+
+def test_the_same_lines_at_once_are_stored_once(taker: Taker) -> None:
+    device = chain_of("gw-1", 12)
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(lambda _: taker.send(device.lines), range(8)))
+    assert [one.content["head"] for one in replies] == [device.head] * 8
+    assert taker.stored() == 12
+    assert taker.breaks == []

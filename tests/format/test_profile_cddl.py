@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from blocks_kit import list_of, listed, listed_manifest
+from channel_kit import channel_pki, forged, make_channel
 from fwsign.format import cbor, suit
 from fwsign.format.algorithms import ALGORITHMS
 from fwsign.format.attachments import Attachment
 from fwsign.format.cbor import Tag
+from fwsign.format.channel import Channel, ChannelRelease
 from fwsign.format.component import Component, Digest
 from fwsign.format.envelope import Envelope, encode_envelope
 from fwsign.format.kinds import flash_identifier
 from fwsign.format.notice import Notice
 from fwsign.format.payload import digest
+from fwsign.format.rollout import Rollout
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
 from fwsign.signing.encrypting import EncryptedPayload
@@ -271,3 +274,56 @@ def test_other_tags_are_not_what_the_cddl_says(tag: int) -> None:
     members = cbor.decode(WHOLE).value
     assert is_valid(cbor.encode(Tag(107, members)))
     assert not is_valid(cbor.encode(Tag(tag, members) if tag else members))
+
+
+# --- channels -------------------------------------------------------------------------------
+
+CHANNELS = channel_pki()
+ROLLOUT = Rollout(bytes(16), 1000, ("lab", "pilot"), 1, 2)
+MOST = ChannelRelease(bytes(64), 3, ROLLOUT)
+
+
+def is_channel(data: bytes) -> bool:
+    return bool(VALIDATOR.validate(data, root_type="channel"))
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        make_channel(),
+        make_channel(hold="wait"),
+        make_channel(MOST),
+        make_channel()._replace(releases=()),
+    ],
+    ids=["usual", "hold", "most", "none"],
+)
+def test_our_channels_are_what_the_cddl_says(channel: Channel) -> None:
+    data = forged(CHANNELS, channel)
+    result = VALIDATOR.validate(data, root_type="channel")
+    assert result.errors == ()
+    assert result.valid
+    assert not is_valid(data)
+    assert not is_channel(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("path", "new"),
+    [
+        (("#channel", 3), "Stable"),
+        (("#channel", 4), ""),
+        (("#channel", 6), 1),
+        (("#channel", 5, 0, 0), bytes(31)),
+        (("#channel", 5, 0, 2, 1), bytes(15)),
+        (("#channel", 5, 0, 2, 2), 10_001),
+        (("#channel", 5, 0, 2, 3), ()),
+        ((3, 3, 2, 0, 0), b"trust"),
+        ((3, 20), cbor.encode((20, {21: "#channel"}, 21, 15, 3, 15))),
+        ((9,), b""),
+        (("#more",), b""),
+    ],
+    ids=str,
+)
+def test_what_we_refuse_of_channels_the_cddl_refuses_too(path: Sequence[Any], new: Any) -> None:
+    data = forged(CHANNELS, make_channel(MOST))
+    assert is_channel(data)
+    assert not is_channel(cbor.encode(replaced(cbor.decode(data), path, new)))

@@ -1,10 +1,7 @@
 """What every store must do; a file of tests for a store has a class that inherits these."""
 
-import io
-
 from fwsign.publish.garbage import Collector
 from fwsign.publish.layout import RELEASES
-from fwsign.publish.plan import GivenRelease
 from fwsign.publish.store import Store
 from publish_kit import Scene, missing_of
 from support import refused
@@ -13,8 +10,8 @@ BIG = 9 * 1024 * 1024 + 17
 """Bytes of a payload that goes up in parts."""
 
 
-class Contract:
-    """The tests. A subclass has the fixture `store`: an empty place."""
+class Basics:
+    """The least. A subclass has the fixture `store`: an empty place."""
 
     guarded: bool | None = True
     """Whether the store has conditional writes."""
@@ -34,27 +31,6 @@ class Contract:
         assert store.read("stable.channel") == channel.data
         assert scene.publish(store, channel).outcomes == {"stable.channel": "there"}
 
-    def test_parts_of_a_payload_are_read(self, store: Store, scene: Scene) -> None:
-        payload = bytes(range(256)) * (BIG // 256) + b"x" * (BIG % 256)
-        given = scene.release(100, payload)
-        scene.publish(store, given, check=True)
-        (path,) = given.payloads
-        entry = store.entry(path)
-        assert entry is not None
-        assert entry.size == BIG
-        assert store.read(path, 300, 16) == payload[300:316]
-        assert store.read(path, BIG - 3, 16) == payload[-3:]
-        assert store.read(path, BIG, 16) == b""
-
-    def test_what_is_not_there_is_missing(self, store: Store) -> None:
-        assert store.entry("stable.channel") is None
-        assert store.entry("sha256/" + 64 * "0") is None
-        with refused("io.missing", f"{store.place} has no stable.channel"):
-            store.read("stable.channel")
-        with refused("io.missing"):
-            store.read("sha256/" + 64 * "0", 0, 16)
-        store.delete("releases/" + 64 * "0" + ".suit")
-
     def test_another_channel_is_not_replaced(self, store: Store, scene: Scene) -> None:
         given = scene.release(100)
         one, two, three = (scene.channel(number, given) for number in (1, 2, 3))
@@ -66,15 +42,14 @@ class Contract:
             store.replace("stable.channel", three.data, None)
         assert store.read("stable.channel") == two.data
 
-    def test_a_lower_number_is_refused(self, store: Store, scene: Scene) -> None:
-        given = scene.release(100)
-        scene.publish(store, given, scene.channel(5, given))
-        before = store.read("stable.channel")
-        with refused("unsuitable.rollback", f"stable.channel in {store.place} has number 5"):
-            scene.publish(store, scene.channel(4, given))
-        with refused("unsuitable.conflict", "number 5"):
-            scene.publish(store, scene.channel(5, given, hold="another content"))
-        assert store.read("stable.channel") == before
+    def test_what_is_not_there_is_missing(self, store: Store) -> None:
+        assert store.entry("stable.channel") is None
+        assert store.entry("sha256/" + 64 * "0") is None
+        with refused("io.missing", f"{store.place} has no stable.channel"):
+            store.read("stable.channel")
+        with refused("io.missing"):
+            store.read("sha256/" + 64 * "0", 0, 16)
+        store.delete("releases/" + 64 * "0" + ".suit")
 
     def test_garbage_is_collected(self, store: Store, scene: Scene) -> None:
         old, new = scene.release(100), scene.release(101)
@@ -89,6 +64,32 @@ class Contract:
         assert store.entry(old.path) is None
         assert missing_of(store) == []
         assert [one.path for one in store.names(RELEASES)] == [new.path]
+
+
+class Contract(Basics):
+    """All of it."""
+
+    def test_parts_of_a_payload_are_read(self, store: Store, scene: Scene) -> None:
+        payload = bytes(range(256)) * (BIG // 256) + b"x" * (BIG % 256)
+        given = scene.release(100, payload)
+        scene.publish(store, given, check=True)
+        (path,) = given.payloads
+        entry = store.entry(path)
+        assert entry is not None
+        assert entry.size == BIG
+        assert store.read(path, 300, 16) == payload[300:316]
+        assert store.read(path, BIG - 3, 16) == payload[-3:]
+        assert store.read(path, BIG, 16) == b""
+
+    def test_a_lower_number_is_refused(self, store: Store, scene: Scene) -> None:
+        given = scene.release(100)
+        scene.publish(store, given, scene.channel(5, given))
+        before = store.read("stable.channel")
+        with refused("unsuitable.rollback", f"stable.channel in {store.place} has number 5"):
+            scene.publish(store, scene.channel(4, given))
+        with refused("unsuitable.conflict", "number 5"):
+            scene.publish(store, scene.channel(5, given, hold="another content"))
+        assert store.read("stable.channel") == before
 
     def test_a_truncated_blob_is_never_there(self, store: Store, scene: Scene) -> None:
         # The file changes after it was verified, while it goes up.
@@ -108,11 +109,3 @@ class Contract:
         with refused("tampered.payload-digest", "the signed one is"):
             scene.publish(store, given)
         assert store.entry(path) is None
-
-
-def swapped(store: Store, given: GivenRelease, data: bytes) -> str:
-    """Put other bytes in the place of a release's only payload; return its path."""
-    (path,) = given.payloads
-    store.delete(path)
-    assert store.put_absent(path, io.BytesIO(data), len(data))
-    return path

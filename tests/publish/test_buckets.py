@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bucket_kit import KEYS, localbucket, make_bucket, moto, seaweedfs
+from bucket_kit import KEYS, SWIFT_KEYS, localbucket, make_bucket, moto, seaweedfs, swift
 from fwsign.publish.bucket import Bucket, open_bucket
 from fwsign.publish.places import open_store
-from publish.contract import BIG, Contract
+from fwsign.publish.store import missing
+from publish.contract import BIG, Basics, Contract
 from publish_kit import Scene
 from support import refused, require_package
 
@@ -27,7 +28,7 @@ def served(
     server: Callable[[Path], AbstractContextManager[str]], factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     with server(factory.mktemp("server")) as address:
-        make_bucket(address, "updates")
+        make_bucket(address, "updates", SWIFT_KEYS if server is swift else KEYS)
         yield address
 
 
@@ -55,6 +56,16 @@ def careless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield from served(localbucket, tmp_path_factory)
 
 
+class TestMemory(Contract):
+    """The same without a server, for machines that have none."""
+
+    @pytest.fixture
+    def store(self) -> Bucket:
+        from obstore.store import MemoryStore
+
+        return Bucket(MemoryStore(), "memory")
+
+
 class TestSeaweedFs(Contract):
     @pytest.fixture
     def store(self, seaweed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
@@ -65,6 +76,21 @@ class TestMoto(Contract):
     @pytest.fixture
     def store(self, moto_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
         return opened(moto_address, monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unconditional(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from served(swift, tmp_path_factory)
+
+
+class TestSwift(Basics):
+    guarded = False
+
+    @pytest.fixture
+    def store(self, unconditional: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bucket:
+        for name, value in SWIFT_KEYS.items():
+            monkeypatch.setitem(KEYS, name, value)
+        return opened(unconditional, monkeypatch, tmp_path)
 
 
 class TestLocalbucket(Contract):
@@ -126,3 +152,46 @@ def test_headers_let_caches_keep_what_never_changes(
     ):
         with urllib.request.urlopen(f"{base}/{path}", timeout=10) as answer:  # noqa: S310 - ours
             assert answer.headers["Cache-Control"] == expected
+
+
+@pytest.mark.parametrize("server", ["seaweed", "moto_address", "careless"])
+def test_a_publisher_between_reading_and_writing(
+    server: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    store = opened(request.getfixturevalue(server), monkeypatch, tmp_path)
+    store.replace("stable.channel", b"one", None)
+    read = store._read
+    stale = read("stable.channel")
+    store.replace("stable.channel", b"theirs", b"one")
+    monkeypatch.setattr(store, "_read", lambda _: stale)
+    if server == "careless":  # it takes any If-Match, and is found out by that
+        assert store.replace("stable.channel", b"ours", b"one") is False
+        assert read("stable.channel")[0] == b"ours"
+    else:
+        with refused("state.conflict", "another publisher is at work"):
+            store.replace("stable.channel", b"ours", b"one")
+        assert read("stable.channel")[0] == b"theirs"
+
+
+@pytest.mark.parametrize("server", ["seaweed", "moto_address", "careless"])
+def test_two_first_publishers(
+    server: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    store = opened(request.getfixturevalue(server), monkeypatch, tmp_path)
+
+    def nothing(path: str) -> tuple[bytes, object]:
+        raise missing(store.place, path)
+
+    store.replace("stable.channel", b"theirs", None)
+    monkeypatch.setattr(store, "_read", nothing)
+    if server == "careless":
+        assert store.replace("stable.channel", b"ours", None) is False
+    else:
+        with refused("state.conflict"):
+            store.replace("stable.channel", b"ours", None)

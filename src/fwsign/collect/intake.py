@@ -193,15 +193,14 @@ class _Storing:
                 f"SELECT digest, receipt FROM receipts WHERE device = ? AND digest IN ({marks})"  # noqa: S608
             )
             numbers |= dict(self._run.rows(select, self._device, *asked))
-        for one in lines:
-            receipt = one.receipt
-            number = numbers[bytes.fromhex(receipt.digest)]
-            signed = receipt.signer is not None
-            new = not part.late
-            note(
-                self._run,
-                CountedLine(self._device, number, self._now, receipt.content, signed, newest=new),
-            )
+        with self._run.queued():
+            for one in lines:
+                number = numbers[bytes.fromhex(one.receipt.digest)]
+                note(self._run, self._counted(one, number, newest=not part.late))
+
+    def _counted(self, one: NewLine, number: int, *, newest: bool) -> CountedLine:
+        content, signed = one.receipt.content, one.receipt.signer is not None
+        return CountedLine(self._device, number, self._now, content, signed, newest=newest)
 
     def finish(self) -> None:
         """Write what all lines together say of the device."""

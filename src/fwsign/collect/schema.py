@@ -99,6 +99,7 @@ INDEXES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "running_by_version": "running (version, product)",
         "running_by_manifest": "running (manifest)",
+        "running_by_board": "running (board) WHERE board <> ''",
         "running_refused": "running (code) WHERE code IS NOT NULL",
         "taken_by_time": "taken (manifest, at)",
         "receipts_by_board": "receipts (board) WHERE board IS NOT NULL",

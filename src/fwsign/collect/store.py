@@ -47,11 +47,27 @@ class FleetRun:
         self.connection, self.dialect = connection, dialect
         self.lock = " FOR UPDATE" if dialect == "postgresql" else ""
         """Ends a SELECT whose rows no other transaction may change meanwhile."""
+        self._queues = False
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement with `?` for each value, and return its rows."""
         cursor = self.connection.execute(self._text(statement), values)
+        if self._queues:
+            return list(cursor.fetchall()) if statement.lstrip().startswith("SELECT") else []
         return list(cursor.fetchall()) if cursor.description else []
+
+    @contextlib.contextmanager
+    def queued(self) -> Iterator[None]:
+        """Do not wait for each statement inside it but SELECT: a server may be far away."""
+        if self.dialect == "sqlite":
+            yield
+            return
+        with self.connection.pipeline():
+            self._queues = True
+            try:
+                yield
+            finally:
+                self._queues = False
 
     def many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from fwsign import __version__
 from fwsign.errors import Failed
 from fwsign.fleet.model import rfc3339
-from fwsign.fleet.questions import DeviceFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from fwsign.fleet.model import FleetDevice, FleetRelease
+    from fwsign.fleet.model import FleetRelease
     from fwsign.fleet.questions import Questions
 
 LAW: Final = "Regulation (EU) 2024/2847, Article 14"
@@ -80,7 +79,8 @@ class FleetAnswer(NamedTuple):
         silence: the span after which a device is silent, in words.
         affected: the releases that are affected and run somewhere.
         mending: the releases that name the advisory, and run somewhere.
-        devices: the devices that run an affected release.
+        silent: those of the devices with an affected release that are silent.
+        refused: the codes with which their last actions ended, and how many did.
         newer: the devices that run a release after one that mends it, which does not name it.
         others: the devices of the same products that run none of these.
         unknown: the devices of the fleet that never said what they run.
@@ -92,10 +92,21 @@ class FleetAnswer(NamedTuple):
     silence: str
     affected: tuple[FleetRelease, ...]
     mending: tuple[FleetRelease, ...]
-    devices: tuple[FleetDevice, ...]
+    silent: int
+    refused: Mapping[str, int]
     newer: int
     others: int
     unknown: int
+
+    @property
+    def devices(self) -> int:
+        """The devices that run an affected release."""
+        return sum(one.devices for one in self.affected)
+
+    @property
+    def signed(self) -> int:
+        """Those of them that signed that."""
+        return sum(one.signed for one in self.affected)
 
     @property
     def mended(self) -> int:
@@ -105,7 +116,7 @@ class FleetAnswer(NamedTuple):
     @property
     def everyone(self) -> int:
         """All devices of the products that are concerned."""
-        return len(self.devices) + self.mended + self.newer + self.others
+        return self.devices + self.mended + self.newer + self.others
 
 
 def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: str) -> FleetAnswer:
@@ -134,9 +145,12 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
             hint="fwsign fleet status lists the releases that devices run",
         )
     products = {(one.vendor, one.product) for one in (*affected, *mending)}
-    devices = [
-        found for one in affected for found in questions.devices(DeviceFilter(release=one.manifest))
-    ]
+    silent, refused = 0, dict[str, int]()
+    for one in affected:
+        gone, codes = questions.ended(one.manifest)
+        silent += gone
+        for code, count in codes.items():
+            refused[code] = refused.get(code, 0) + count
     beside = [
         (one.devices, place)
         for one, place in zip(every, places, strict=True)
@@ -149,7 +163,8 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
         silence,
         tuple(affected),
         tuple(mending),
-        tuple(devices),
+        silent,
+        dict(sorted(refused.items(), key=lambda two: (-two[1], two[0]))),
         sum(count for count, place in beside if place == "newer"),
         sum(count for count, place in beside if place == "other"),
         questions.totals().unknown,
@@ -207,9 +222,7 @@ def chosen_by(asked: FleetAsked) -> str:
 
 def unknowns(answer: FleetAnswer) -> list[str]:
     """Return what the answer does not know, in sentences."""
-    asked, devices = answer.asked, answer.devices
-    said = sum(not one.signed for one in devices)
-    silent = sum(one.silent for one in devices)
+    asked, said = answer.asked, answer.devices - answer.signed
     found = []
     if asked.release is None and asked.version is None:
         found.append(
@@ -230,10 +243,10 @@ def unknowns(answer: FleetAnswer) -> list[str]:
         )
     if said:
         found.append(f"{said} of the affected devices only say so, without a signature")
-    if silent:
+    if answer.silent:
         found.append(
-            f"{silent} of the affected devices were silent for {answer.silence}: they may run "
-            "another release by now, or be gone"
+            f"{answer.silent} of the affected devices were silent for {answer.silence}: they may "
+            "run another release by now, or be gone"
         )
     if answer.unknown:
         found.append(f"{answer.unknown} devices of the fleet never said what they run")
@@ -245,19 +258,9 @@ def unknowns(answer: FleetAnswer) -> list[str]:
     return [*found, *_UNKNOWABLE]
 
 
-def refusals_of(devices: Sequence[FleetDevice]) -> list[tuple[str, int]]:
-    """Return the codes with which affected devices refused last, the most frequent first."""
-    codes = [one.code for one in devices if one.code is not None]
-    return sorted(
-        ((one, codes.count(one)) for one in set(codes)), key=lambda two: (-two[1], two[0])
-    )
-
-
 def as_json(answer: FleetAnswer) -> dict[str, Any]:
     """Return the answer for programs."""
-    asked, devices = answer.asked, answer.devices
-    aware = asked.aware
-    signed = sum(one.signed for one in devices)
+    asked, aware = answer.asked, answer.asked.aware
     return {
         "kind": "fwsign fleet answer",
         "at": rfc3339(answer.at),
@@ -273,12 +276,12 @@ def as_json(answer: FleetAnswer) -> dict[str, Any]:
         "advisory": asked.advisory,
         "affected": {
             "found": chosen_by(asked),
-            "devices": len(devices),
-            "signed": signed,
-            "only_said": len(devices) - signed,
-            "silent": sum(one.silent for one in devices),
+            "devices": answer.devices,
+            "signed": answer.signed,
+            "only_said": answer.devices - answer.signed,
+            "silent": answer.silent,
             "releases": [one.as_json() for one in answer.affected],
-            "refused": [{"code": code, "devices": n} for code, n in refusals_of(devices)],
+            "refused": [{"code": code, "devices": n} for code, n in answer.refused.items()],
         },
         "mended": {
             "devices": answer.mended,

@@ -14,7 +14,6 @@ from fwsign.fleet.answer import (
     TO_FILL_IN,
     WARNING,
     chosen_by,
-    refusals_of,
     unknowns,
 )
 from fwsign.fleet.model import rfc3339
@@ -70,21 +69,19 @@ def _head(answer: FleetAnswer) -> list[str]:
 
 
 def _affected(answer: FleetAnswer) -> list[str]:
-    devices = answer.devices
-    signed = sum(one.signed for one in devices)
-    silent = sum(one.silent for one in devices)
+    devices, signed = answer.devices, answer.signed
     lines = [
         "",
         "## Affected",
         "",
-        f"**{len(devices)} devices** run an affected release.",
-        f"{signed} of them signed that, {len(devices) - signed} only said so.",
-        f"{silent} of them were silent for {answer.silence}.",
+        f"**{devices} devices** run an affected release.",
+        f"{signed} of them signed that, {devices - signed} only said so.",
+        f"{answer.silent} of them were silent for {answer.silence}.",
         f"Affected releases are {_text(chosen_by(answer.asked))}.",
         *_table(answer.affected),
     ]
-    if refused := refusals_of(devices):
-        told = ", ".join(f"{_text(code)} {count}" for code, count in refused)
+    if answer.refused:
+        told = ", ".join(f"{_text(code)} {count}" for code, count in answer.refused.items())
         lines += ["", f"Of these, the last action of some was a refusal: {told}."]
     return lines
 

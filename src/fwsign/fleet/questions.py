@@ -211,10 +211,15 @@ class Questions:
 
     def device(self, name: str) -> list[FleetDevice]:
         """Return the device with an id, a station with its boards, or a board by its identity."""
-        parts = (statements.DEVICE, "WHERE d.name = ? OR r.board = ?")
-        order = "ORDER BY d.name, r.board LIMIT ?"
-        rows = self._run.rows(" ".join((*parts, order)), self._before, name, name, MAX_BOARDS)
-        return [_device(row) for row in rows]
+        found = self._run.rows(statements.OF_NAME, self._before, name, MAX_BOARDS)
+        found += self._run.rows(statements.OF_BOARD, self._before, name, MAX_BOARDS)
+        return [_device(row) for row in found]
+
+    def ended(self, release: bytes) -> tuple[int, dict[str, int]]:
+        """Return how many devices with a release are silent, and how many ended with which code."""
+        ((silent,),) = self._run.rows(statements.SILENT_OF, release, self._before)
+        codes = self._run.rows(statements.REFUSED_OF, release)
+        return int(silent), {code: int(count) for code, count in codes}
 
     def events(self, name: str, before: int | None = None, most: int = 50) -> list[FleetEvent]:
         """Return the receipts of a device, a station or a board, the newest first.

@@ -24,6 +24,13 @@ TOTALS: Final = """
         sum(CASE WHEN r.board = '' AND d.last_heard < ? THEN 1 ELSE 0 END),
         count(r.code)
     FROM running r JOIN devices d ON d.device = r.device"""
+OF_NAME: Final = f"{DEVICE} WHERE d.name = ? ORDER BY r.board LIMIT ?"
+OF_BOARD: Final = f"{DEVICE} WHERE r.board = ? AND r.board <> '' ORDER BY d.name LIMIT ?"
+SILENT_OF: Final = """
+    SELECT count(*) FROM running r JOIN devices d ON d.device = r.device
+    WHERE r.manifest = ? AND r.board = '' AND d.last_heard < ?"""
+REFUSED_OF: Final = """
+    SELECT code, count(*) FROM running WHERE manifest = ? AND code IS NOT NULL GROUP BY code"""
 RELEASES: Final = """
     SELECT manifest, vendor, product, version, sequence, notice,
         count(*), sum(signed), min(since), max(since)

@@ -109,7 +109,7 @@ def answer(
         for line in as_markdown(found).splitlines():
             ui.out(line)
     else:
-        ui.out(f"affected  {len(found.devices)}")
+        ui.out(f"affected  {found.devices}")
         ui.out(f"mended    {found.mended} of {found.everyone}")
         ui.note(f"the answer is in {output}; fill in what it leaves open")
 

@@ -148,6 +148,9 @@ def publish(
     given = envelopes or (), channel or ()
     store, done = _publish(place, demands, *given, check=check, dry_run=dry_run)
     _show(store, done, dry_run=dry_run, as_json=as_json)
+    if not channel and not dry_run:
+        suits = [one for one in envelopes or () if one.suffix == ".suit"]
+        ui.next_command("channel", "make", "stable", *suits)
 
 
 def _publish(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long questions to a large fleet take, and its page.
 
-usage: fleet.py STORE [--runs 7]      prints milliseconds as JSON
+usage: fleet_questions.py STORE [--runs 7]      prints milliseconds as JSON
 
 STORE is one that `synthetic.py` has filled, such as postgresql://HOST/DATABASE. Each question is
 asked once before it is measured; `first` is that first time.

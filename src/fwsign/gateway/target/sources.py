@@ -42,7 +42,7 @@ class Published(NamedTuple):
 
     def payload(self, component: Component) -> str:
         """Return the place of a payload."""
-        algorithm, value = component.digest
+        algorithm, value = component.carried.digest  # what is there: ciphertext, if it is encrypted
         return beside(self.channel, f"{DIGESTS[algorithm].function}/{value.hex()}")
 
     def check(self, envelope: bytes) -> None:

@@ -84,7 +84,7 @@ def main(*, quick: bool) -> None:
             openssl("openssl", "dgst", "-sha256", target)
 
         rows = {
-            "fwsign: encrypt": timed(lambda: encrypt_file(plain, secret) and None),
+            "fwsign: encrypt": timed(lambda: encrypt_file(plain, secret)),
             "openssl enc": timed(lambda: openssl(*_OPENSSL, "-in", plain, "-out", other)),
             "openssl dgst, enc -d, dgst": timed(by_openssl),
         }

@@ -1,6 +1,7 @@
 """A gateway installs what is encrypted to its group, and keeps the plaintext to itself."""
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from fwsign.errors import FwsignError
 from fwsign.flash import backends
 from fwsign.format.component import Component
 from fwsign.format.kinds import flash_identifier
+from fwsign.gateway.target.sources import Published
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted, write_key
@@ -281,3 +283,10 @@ def test_the_settings_are_strict(tmp_path: Path, text: str, words: str) -> None:
         gateway.device  # noqa: B018 - it is read here
     assert caught.value.code == "io.config"
     assert words in caught.value.message
+
+
+def test_in_a_published_place_the_ciphertext_has_its_own_name() -> None:
+    one, ciphertext = encrypted()
+    (part,), *_ = described({"app.tar": one})
+    place = Published("/srv/stable.channel", "00" * 32, 7).payload(part)
+    assert place == f"/srv/sha256/{hashlib.sha256(ciphertext).hexdigest()}"

@@ -101,7 +101,7 @@ def keys(*recipients: Recipient, nonce: bytes = NONCE) -> Callable[[], Case]:
 
 def body(*parts: object) -> Callable[[], Case]:
     """Put another COSE_Encrypt there."""
-    return lambda: release(wrapped=cbor.encode(cbor.Tag(96, parts)))  # type: ignore[arg-type]
+    return lambda: release(wrapped=cbor.encode(cbor.Tag(96, parts)))
 
 
 def many(count: int) -> Sequence[Recipient]:

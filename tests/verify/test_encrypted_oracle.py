@@ -1,7 +1,7 @@
 """Encrypted payloads against pycose, in both directions: recipients, context and content."""
 
 import io
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,8 +21,8 @@ require_package("pycose")
 
 from pycose import headers  # noqa: E402 - after the check that it is here
 from pycose.algorithms import A256GCM, EcdhEsA256KW  # noqa: E402
-from pycose.keys import EC2Key  # noqa: E402
-from pycose.messages import EncMessage  # noqa: E402
+from pycose.keys.ec2 import EC2Key  # noqa: E402
+from pycose.messages.encmessage import EncMessage  # noqa: E402
 from pycose.messages.recipient import KeyAgreementWithKeyWrap  # noqa: E402
 
 PURPOSE = b"SUIT Payload Encryption"
@@ -82,7 +82,7 @@ def test_what_pycose_encrypts_is_opened_here(group: Any) -> None:
         phdr={headers.Algorithm: EcdhEsA256KW},
         uhdr={headers.KID: key_id(group.public_key())},
     )
-    known = {headers.StaticKey: theirs(group, private=False), headers.SuppPubOther: PURPOSE}
+    known: Any = {headers.StaticKey: theirs(group, private=False), headers.SuppPubOther: PURPOSE}
     recipient.local_attrs = known
     message = EncMessage(
         phdr={headers.Algorithm: A256GCM},
@@ -97,7 +97,7 @@ def test_what_pycose_encrypts_is_opened_here(group: Any) -> None:
         file_identifier("x"), Digest(-16, digest(-16, LARGE)), len(LARGE), "x.enc", encryption
     )
     found = decode_recipients(part, encryption, wrapped)
-    content_key = message.key.k
+    content_key = cast("Any", message.key).k
     signed = encryption._replace(key_digest=thumbprint(content_key))
     part = part._replace(encrypted=signed)
     assert unwrap(part, signed, found, [FileAgreement(group)]) == content_key

@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
-ready := $(VENV)/.package $(VENV)/.flash $(VENV)/.dev
+ready := $(VENV)/.package $(VENV)/.extras $(VENV)/.dev
 
 .PHONY: help demo ready test test-versions lint wheel packages vectors bench fuzz clean
 .DELETE_ON_ERROR:
@@ -27,7 +27,7 @@ help:
 	@echo 'make fuzz    mutate envelopes for FUZZ_SECONDS ($(FUZZ_SECONDS))'
 	@echo 'make clean   remove everything that these made'
 
-demo: $(VENV)/.package $(VENV)/.flash
+demo: $(VENV)/.package $(VENV)/.extras
 	@PATH="$(abspath $(bin)):$$PATH" tools/demo
 
 ready: $(ready)
@@ -75,8 +75,8 @@ $(VENV)/.package: pyproject.toml | $(VENV)/.made
 	$(pip) --editable .
 	@touch $@
 
-$(VENV)/.flash: pyproject.toml | $(VENV)/.package
-	$(pip) --editable '.[flash]'
+$(VENV)/.extras: pyproject.toml | $(VENV)/.package
+	$(pip) --editable '.[collect,flash,mqtt]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made

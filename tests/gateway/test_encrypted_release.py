@@ -22,7 +22,7 @@ from fwsign.errors import FwsignError
 from fwsign.flash import backends
 from fwsign.format.component import Component
 from fwsign.format.kinds import flash_identifier
-from fwsign.gateway.target.sources import Published
+from fwsign.gateway.target.sources import ReleasePlace
 from fwsign.memory.state import State
 from gateway.kit import Gateway, make_gateway
 from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted, write_key
@@ -288,5 +288,5 @@ def test_the_settings_are_strict(tmp_path: Path, text: str, words: str) -> None:
 def test_in_a_published_place_the_ciphertext_has_its_own_name() -> None:
     one, ciphertext = encrypted()
     (part,), *_ = described({"app.tar": one})
-    place = Published("/srv/stable.channel", "00" * 32, 7).payload(part)
+    place = ReleasePlace("/srv/stable.channel", "00" * 32, 7).payload(part)
     assert place == f"/srv/sha256/{hashlib.sha256(ciphertext).hexdigest()}"

@@ -23,8 +23,8 @@ from testkit.vector import Case, Vector, pki
 FORMAT = "fwsign-vector-1"
 DEVICE = ("vendor", "product", "min_sequence", "recorded", "time_floor")
 """The fields of a policy that say what the device is and remembers; the rest are demands."""
-NOT_WRITTEN = ("held",)
-"""CRLs of a device's memory: another implementation has its own, and none is in a vector."""
+NOT_WRITTEN = ("held", "permitted")
+"""What a device's memory brings: another implementation has its own, and no vector has any."""
 LONG_RUN = 1024 * 1024
 """Bytes; a run of one byte that is longer is written as a count."""
 

@@ -180,7 +180,9 @@ def collect(
     looking: _Looking,
     pass_: KEY_PASS = None,
 ) -> None:
-    """Take the receipts of a fleet, over mutual TLS, and keep those that count.
+    """Take the receipts of a fleet, and keep those that count.
+
+    Clients show certificates: TLS is mutual.
 
     Each line must be the next one of its chain and signed by the device that it names, and the
     device itself must hand it in, or a --station. Missing lines, forks and forged lines are noted.

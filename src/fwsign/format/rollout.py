@@ -52,6 +52,9 @@ def why_not(
         device_id: the device's own name, which never changes.
         cohorts: the cohorts that the device belongs to.
         now: the time of verification, with a zone.
+
+    Raises:
+        Nothing: whatever a verified channel says has an answer.
     """
     if rollout.cohorts and not set(rollout.cohorts) & set(cohorts):
         own = ", ".join(sorted(cohorts)) or "none"

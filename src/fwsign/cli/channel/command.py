@@ -20,7 +20,7 @@ command = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     add_completion=False,
-    help="Say which releases are current, and for whom, by a signed channel.",
+    help="Say which releases are current, and for whom.",
 )
 FILE: TypeAlias = Annotated[
     Path,

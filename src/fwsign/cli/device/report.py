@@ -78,7 +78,7 @@ def report(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Send receipts that wait to a collector, until it has acknowledged them.
+    """Send the receipts that wait to a collector.
 
     A gateway does this after each install, poll and trial, if [report] in device.toml names a
     collector. Nothing is removed here: receipts are sent again until they are acknowledged. Which

@@ -17,7 +17,7 @@ command = typer.Typer(
     cls=Group,
     rich_markup_mode=None,
     add_completion=False,
-    help="Let one device install one release that is below its floor, once.",
+    help="Let one device install one older release, once.",
 )
 
 

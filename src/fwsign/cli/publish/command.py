@@ -122,7 +122,7 @@ def publish(
     allow_example_keys: ALLOW_EXAMPLE = False,
     as_json: JSON = False,
 ) -> None:
-    """Publish releases and channels, for any web server, bucket or registry to serve.
+    """Publish releases and channels, where devices can fetch them.
 
     Everything is verified first, as fwsign verify does it. Then payloads are written that are not
     there, then envelopes, then channels. A run that was stopped leaves the place as it was for

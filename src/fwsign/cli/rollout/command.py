@@ -63,7 +63,9 @@ _EVERY: TypeAlias = Annotated[
 ]
 _PAUSE: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Sign a hold after so long: who has the release then?"),
+    typer.Option(
+        metavar="TIME", help="Sign a hold after so long, and count who has the release then."
+    ),
 ]
 _SVG: TypeAlias = Annotated[
     Path | None,

@@ -51,7 +51,9 @@ def rewrap(
     pki: PKI = None,
     output: _OUTPUT = None,
 ) -> None:
-    """Encrypt a release to other groups, without encrypting or signing it again.
+    """Let other groups open an encrypted release.
+
+    Neither is it encrypted again nor signed again.
 
     --encrypt-to names all groups that shall open it, also those that could before. A group that is
     left out may still have an earlier envelope.

@@ -103,7 +103,13 @@ class Sources(NamedTuple):
 
     @classmethod
     def of_channel(cls, published: ReleasePlace, rules: FetchRules, tell: Tell) -> Self:
-        """Return the sources of a release that a channel names; arguments as for the class."""
+        """Return the sources of a release that a channel names.
+
+        Args:
+            published: the release, as the channel names it.
+            rules: as for the class.
+            tell: as for the class.
+        """
         return cls(published.envelope, (), rules, tell, published=published)
 
     def hint(self) -> str:

@@ -194,6 +194,22 @@ def test_the_floor_does_not_move_for_anything_else(one: Downgraded) -> None:
     assert one.gateway.floor == 2
 
 
+def test_a_permit_for_another_release_of_the_floors_number_works_once(one: Downgraded) -> None:
+    """It is not recorded as one that was accepted at the floor, which would let it in for ever."""
+    other = one.gateway.release(2, {"app.tar": b"another"})
+    with refused("unsuitable.conflict"):
+        one.install(None, other)
+    permit = one.permit(other)
+    assert one.install(permit, other).verdict == "installed"
+    assert one.install(None, other).verdict == "already installed"
+    one.install(None, one.new)
+    assert (one.app, one.gateway.floor) == (b"new", 2)
+    with refused("unsuitable.conflict"):
+        one.install(None, other)
+    with refused("unsuitable.permit-used"):
+        one.install(permit, other)
+
+
 def test_damaged_files_of_it_are_repaired_without_another_permit(one: Downgraded) -> None:
     one.install(one.permit())
     assert one.install(None).verdict == "already installed"

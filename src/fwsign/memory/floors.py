@@ -12,6 +12,7 @@ from fwsign.format import cbor, identifiers
 from fwsign.memory.file import StateFile
 from fwsign.memory.schema import MAX_IDENTITY
 from fwsign.trust.lists import Update
+from fwsign.verify.device import replaced
 from fwsign.verify.policy import DevicePolicy, Recorded
 from fwsign.verify.verified import VerifiedRelease
 
@@ -117,7 +118,7 @@ def check_unmoved(floor: Floor | None, expected: Floor | None) -> None:
 
 
 def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease) -> None:
-    """Record a release at its floor, which rises to it; an older release changes nothing.
+    """Record a release at its floor, which rises to it; one that needed a permit changes nothing.
 
     Raises:
         Failed: `state.limit`: there are `MAX_RECORDED` at this floor.
@@ -128,6 +129,8 @@ def rise(file: StateFile, key: FloorKey, floor: Floor, release: VerifiedRelease)
         return
     if number > floor.sequence:
         _set(file, key, number)
+    elif replaced(release.manifest, floor.recorded):
+        return  # a permit let it in, this once: recorded, it would need none later
     elif len(floor.recorded) == MAX_RECORDED:
         raise Failed(
             "state.limit",

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Step 9: whether an envelope is for this device, newer than what it has, and not too old."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 
 from fwsign.errors import Code, Stale, Unsuitable
 from fwsign.format import suit
+from fwsign.format.component import Component
 from fwsign.format.identifiers import class_id, vendor_id
 from fwsign.format.suit import Kind
-from fwsign.verify.policy import DevicePolicy
+from fwsign.verify.policy import DevicePolicy, Recorded
 
 _EXPIRED: Final[Mapping[Kind, Code]] = {
     "release": "stale.release",
@@ -96,9 +97,7 @@ def _check_sequence(policy: DevicePolicy, asked: Candidate) -> None:
         )
     if any(digest == recorded.manifest_digest for recorded in policy.recorded):
         return
-    taken = {_place(place) for recorded in policy.recorded for place in recorded.components}
-    shared = [item for item in manifest.components if _place(item.identifier) in taken]
-    if shared:
+    if shared := replaced(manifest, policy.recorded):
         there = f' has "{shared[0].name}" already' if kind == "release" else " was accepted already"
         raise Unsuitable(
             "unsuitable.conflict",
@@ -106,6 +105,12 @@ def _check_sequence(policy: DevicePolicy, asked: Candidate) -> None:
             expected=f"the {kind} accepted before, or a higher {words}",
             found=digest.hex(),
         )
+
+
+def replaced(manifest: suit.Manifest, recorded: Sequence[Recorded]) -> list[Component]:
+    """Return the components of a manifest that recorded releases have, too."""
+    taken = {_place(place) for one in recorded for place in one.components}
+    return [one for one in manifest.components if _place(one.identifier) in taken]
 
 
 def _place(identifier: tuple[bytes, ...]) -> tuple[bytes, ...]:

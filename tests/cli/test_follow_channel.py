@@ -163,6 +163,26 @@ def test_a_channel_is_installed_by_its_address(place: Path) -> None:
     assert good("install", "place/stable.channel").startswith("installed  gateway-x1")
 
 
+def test_the_receipt_of_a_typed_channel_that_is_refused_is_signed(place: Path) -> None:
+    """A collector takes no unsigned line, and none after it."""
+    good("key", "new", "device.key", "--no-passphrase")
+    good("key", "convert", "device.key", "device.pub", "--to", "public")
+    path = place.parent / "device.toml"
+    path.unlink()
+    (place.parent / "state.db").unlink()
+    good(*INIT, "--device-key", "device.key")
+    publish(place, 1)
+    channel = place / "stable.channel"
+    channel.rename(place / "beta.channel")
+    refused(
+        run("install", place / "beta.channel"),
+        4,
+        'this is the channel "stable", this device follows "beta"',
+    )
+    out = good("receipts", "verify", "--config", path, "--key", "device.pub")
+    assert out.startswith("verified  2 receipts, signed by ")
+
+
 def test_cohorts_in_device_toml_are_names(place: Path) -> None:
     path = place.parent / "device.toml"
     text = path.read_text()

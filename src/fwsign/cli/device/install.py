@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fwsign.gateway.follow.known import FollowRequest
     from fwsign.gateway.run.session import Installed
     from fwsign.gateway.target.sources import Sources
+    from fwsign.keys import Signer
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -130,12 +131,13 @@ def install(
     if check:
         _check(device, sources, as_json=as_json)
         return
+    signer = None if dry_run else device_signer(device.device_key, pass_)
     if sources is not None and is_channel(sources.envelope):
-        sources = _of_channel(device, sources, record=not dry_run)
+        sources = _of_channel(device, sources, signer, record=not dry_run)
     request = InstallRequest(
         device,
         inputs.now(),
-        None if dry_run else device_signer(device.device_key, pass_),
+        signer,
         dry_run=dry_run,
         progress=_Progress(),
         tell=ui.note,
@@ -170,14 +172,17 @@ def _check(device: "Device", sources: "Sources | None", *, as_json: bool) -> Non
     show_polled(device, follow.check(_request(device, place), offered), as_json=as_json)
 
 
-def _of_channel(device: "Device", sources: "Sources", *, record: bool) -> "Sources":
-    """Return the release that a channel has for this device."""
+def _of_channel(
+    device: "Device", sources: "Sources", signer: "Signer | None", *, record: bool
+) -> "Sources":
+    """Return the release that a channel has for this device; `signer` signs a refusal."""
     from fwsign.gateway.follow import channels  # few type a channel
 
     if sources.payloads:
         hint = "name the channel alone: its payloads lie beside it"
         ui.usage("a channel has no payloads of its own", hint)
-    return channels.to_install(_request(device, sources.envelope), record=record)
+    request = _request(device, sources.envelope)._replace(signer=signer)
+    return channels.to_install(request, record=record)
 
 
 def _request(device: "Device", place: str) -> "FollowRequest":

@@ -9,7 +9,7 @@ import pytest
 
 from cli.kit import good, refused, run
 from fwsign.cli import inputs
-from support import NOW
+from support import DAY, NOW
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +169,27 @@ def test_a_channel_of_somebody_else_is_not_gone_on_with() -> None:
     found = run("channel", "make", "beta", "new.suit", "--previous", "stable.channel")
     assert found.status == 4
     assert 'the channel before is "stable", not "beta"' in found.err
+
+
+@pytest.mark.usefixtures("place")
+def test_a_channel_of_a_revoked_signer_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thief left there came before the revocation, so that only the PKI knows of it."""
+    make("new.suit", "--expires", "2d")
+    good("pki", "issue", "channel", "second", "--no-passphrase")
+    for later in (0, 3):  # expired or not
+        monkeypatch.setattr(inputs, "now", lambda later=later: NOW + later * DAY)
+        shutil.copy("stable.channel", "good.channel")
+        good("channel", "make", "stable", "--signer", "second", "--previous", "good.channel")
+        shutil.copy("good.channel", "stable.channel")
+    good("pki", "revoke", "rollout", "--reason", "keyCompromise")
+    found = run("channel", "make", "stable", "--signer", "second")
+    assert (found.status, found.out) == (1, "")
+    assert found.errors[0].startswith('error: stable.channel: certificate "rollout" revoked')
+    assert found.errors[1] == (
+        "hint: --fresh takes nothing of it, and needs --number and all envelopes"
+    )
+    fresh = make("new.suit", "--signer", "second", "--fresh", "--number", "9")
+    assert fresh["number"] == 9
 
 
 @pytest.mark.usefixtures("place")

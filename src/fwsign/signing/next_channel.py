@@ -14,6 +14,7 @@ from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
+from fwsign.x509.revocation import CrlReader
 
 USUAL_LIFE: Final = timedelta(days=30)
 """A channel's life: as long can whoever holds the server keep news from devices."""
@@ -169,10 +170,13 @@ def verified_before(
 ) -> Channel:
     """Verify the channel before, which may have expired since; its signer may not be revoked.
 
+    The CRLs of the policy are newer than the channel, and must not make it expire by their times:
+    they judge its signer alone.
+
     Args:
         data: the content of its file.
         anchors: what devices pin.
-        policy: what devices demand.
+        policy: what devices demand, with the newest CRLs.
         at: the present time, with a zone.
 
     Raises:
@@ -183,8 +187,13 @@ def verified_before(
 
     expires = read_channel(decode_envelope(data)).expires
     then = min(at, datetime.fromtimestamp(max(expires - 1, 0), at.tzinfo))
-    lenient = policy._replace(allow_stale=_ANY_AGE)
-    return Verifier(anchors, lenient).verify_channel(data, at=then).channel
+    lenient = policy._replace(allow_stale=_ANY_AGE, crls=())
+    verified = Verifier(anchors, lenient).verify_channel(data, at=then)
+    reader = CrlReader(policy.profile, policy.crls)
+    for signer, path in verified.counted:
+        issued = [one for one in reader.collect(path).issued if one.crls]
+        reader.check(issued, at, signer.signed_at, allow_stale=_ANY_AGE)
+    return verified.channel
 
 
 def verified_release(

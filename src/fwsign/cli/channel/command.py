@@ -80,7 +80,8 @@ def make(
     vendor = say.vendor or settings.vendor or stated.only_vendor(found)
     product = stated.product_of(say.product, settings)
     policy = DevicePolicy(vendor, product, profile="compat", allow_example_keys=allow_example_keys)
-    plan = making.plan(asked, (vendor, product), ([found.anchor], policy), now)
+    trust = [found.anchor], policy
+    plan = making.plan(asked, (vendor, product), trust, found.crls, now)
     data, verified, spki, at = making.signed(
         plan, found, pass_, now, allow_example_keys=allow_example_keys, force=force
     )

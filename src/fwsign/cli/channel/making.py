@@ -90,10 +90,15 @@ def plan(
     asked: ChannelOrder,
     whose: tuple[str, str],
     trust: "tuple[Sequence[Anchor], DevicePolicy]",
+    crls: Sequence[bytes],
     now: datetime,
 ) -> NextChannel:
-    """Read and verify releases and the channel before, and say what the next one is."""
-    before = _before(asked, trust, now)
+    """Read and verify releases and the channel before, and say what the next one is.
+
+    The CRLs may revoke the signer of the channel before, which cannot have brought them.
+    """
+    anchors, policy = trust
+    before = _before(asked, (anchors, policy._replace(crls=tuple(crls))), now)
     releases = [_release(path, trust, now) for path in asked.envelopes]
     expires = inputs.parse_time(asked.say.expires, now)
     if expires <= now:

@@ -416,7 +416,7 @@ def test_two_channels_of_one_number_conflict(follower: Follower, place: Place) -
 
 
 def test_fast_forwarded_channel_is_refused(follower: Follower, place: Place) -> None:
-    """A thief of the key cannot use up the numbers: the owner's next one is the time."""
+    """A thief of the key cannot use up the numbers: the owner's next one is tomorrow's time."""
     place.channel(1, place.release(40))
     follower.poll()
     most = int((NOW + MAX_AHEAD).timestamp())
@@ -425,7 +425,29 @@ def test_fast_forwarded_channel_is_refused(follower: Follower, place: Place) -> 
         with refused("unsuitable.fast-forward", f"channel number {high} is above {most}"):
             follower.poll()
     assert number(follower) == 1
-    place.channel(int(NOW.timestamp()), place.release(42))
+    fast_forwarded(place, most)  # the best that the thief can do
+    assert follower.poll().verdict == "installed"
+    place.channel(most - 1, place.release(42))
+    with refused("unsuitable.rollback"):
+        follower.poll()
+    follower.at = NOW + timedelta(seconds=1)
+    (place.base / "stable.channel").write_bytes(
+        forged(place.signer, make_channel(place.release(42), number=most + 1))
+    )
+    assert follower.poll().verdict == "installed"
+    assert follower.installed == {"app42.bin": b"release 42"}
+
+
+def test_a_number_ahead_of_a_clock_that_is_behind_is_taken_when_the_clock_is_right(
+    follower: Follower, place: Place
+) -> None:
+    """The server has the same file as before, and the device is the same: only time has passed."""
+    place.channel(int((NOW + MAX_AHEAD).timestamp()), place.release(40))
+    follower.at = NOW.replace(year=1970)
+    for _ in range(2):
+        with refused("unsuitable.fast-forward", "the highest that is accepted now"):
+            follower.poll()
+    follower.at = NOW
     assert follower.poll().verdict == "installed"
 
 
@@ -836,3 +858,28 @@ def test_a_resumed_install_takes_no_other_release(follower: Follower, place: Pla
     place.envelope(one).write_bytes(place.envelope(two).read_bytes())
     with refused("tampered.release"):
         follower.gateway.install(None)
+
+
+def test_a_resumed_install_takes_no_staged_envelope_of_another_release(
+    follower: Follower, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut before the envelope was staged, and then no network."""
+    one, _ = place.release(40), place.release(41)
+    work = follower.gateway.base / "signed"
+    follower.gateway.install(work / "41.suit", download_only=True)
+    place.channel(1, one)
+
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fwsign.gateway.target.directory.Target.begin", cut)
+        with pytest.raises(KeyboardInterrupt):
+            typed(follower)
+    place.envelope(one).rename(place.base / "gone")
+    with refused("io.missing"):
+        follower.gateway.install(None)
+    assert follower.installed is None
+    (place.base / "gone").rename(place.envelope(one))
+    assert follower.gateway.install(None).verdict == "installed"
+    assert follower.installed == {"app40.bin": b"release 40"}

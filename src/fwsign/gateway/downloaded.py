@@ -7,6 +7,7 @@ from fwsign.errors import Failed
 from fwsign.gateway.run.open_gateway import OpenGateway
 from fwsign.gateway.run.session import SOURCES, Installed
 from fwsign.gateway.target.delivery import Delivery
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
 from fwsign.verify.verified import VerifiedRelease
 
@@ -48,8 +49,8 @@ def resumed(gateway: OpenGateway) -> tuple[Sources, list[str]]:
     try:
         return sources._replace(content=sources.read_envelope()), []
     except Failed as error:
-        envelope = gateway.target.staged_envelope()
-        if envelope is None:
-            raise
+        envelope, wanted = gateway.target.staged_envelope(), sources.published
+        if envelope is None or (wanted and digest_of(envelope) != wanted.manifest):
+            raise  # a channel named another release
         note = f"the envelope that was staged is taken: {error.message}"
         return sources._replace(content=envelope), [note]

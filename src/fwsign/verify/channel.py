@@ -11,7 +11,7 @@ from fwsign.verify.policy import DevicePolicy, Recorded
 
 MAX_AHEAD: Final = timedelta(days=1)
 """A channel's number is at most the Unix time at which it is judged, and so much more. So a stolen
-key cannot use up the numbers: the owner's next channel has the time as its number."""
+key cannot use up the numbers: the owner's next channel has the time so much later as its number."""
 
 
 class SeenChannel(NamedTuple):

@@ -116,7 +116,8 @@ def _hear(
     except FwsignError as refusal:
         if poll and not isinstance(refusal, Failed):
             record_refusal(request, data, refusal, kind="channel")
-        if poll and isinstance(refusal, REFUSED):
+        # A number may be ahead of a clock that is behind, and is not when that clock is right.
+        if poll and isinstance(refusal, REFUSED) and refusal.code != "unsuitable.fast-forward":
             remember(request, tag, None, refusal)
         raise
     if poll:  # a hint: a full disk does not stop a release

@@ -13,7 +13,7 @@ ready := $(VENV)/.package $(VENV)/.extras $(VENV)/.dev
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    make a PKI, sign firmware, see what is refused and why, and flash a simulated board'
+	@echo 'make demo    make a PKI, sign firmware, see what is refused and why, flash a simulated board, roll out to a fleet'
 	@echo 'make test    linters, types, tests, coverage of the verify path; what is not there to'
 	@echo '             compare with is skipped, or fails: make test FWSIGN_REQUIRE_EXTERNAL=1'
 	@echo 'make test-versions'

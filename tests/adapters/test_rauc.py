@@ -181,6 +181,17 @@ def test_a_bundle_that_rauc_refuses(system: RaucSystem, called: Called) -> None:
     assert system.primary == "A"
 
 
+def test_without_the_service_of_rauc_the_hint_says_so(tmp_path: Path) -> None:
+    program = tmp_path / "rauc"
+    program.write_text("#!/bin/sh\necho 'could not connect' >&2\nexit 1\n")
+    program.chmod(0o755)
+    one = Rauc(tmp_path / "record", print, str(program))
+    Activated("0" * 64, "rootfs.0", "boot", back=False).write(one.record)
+    with refused("io.hook", "status --output-format=json ended with status 1: could not") as caught:
+        one.started()
+    assert caught.value.hint == "does RAUC's service run? rauc status has to work"
+
+
 def test_a_release_goes_through_rauc_and_a_trial(
     system: RaucSystem, bundles: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -44,14 +44,15 @@ def test_a_channel_is_made_shown_and_verified(place: Path) -> None:
     assert (found.status, found.out) == (0, "stable.channel\n")
     assert "fwsign: channel stable, number 1\n" in found.err
     assert "10 % of all devices" in found.err
-    assert "next: fwsign channel verify stable.channel" in found.err
+    publish = "next: fwsign publish old.suit new.suit --to PLACE --channel stable.channel"
+    assert found.err.splitlines()[-1] == f"fwsign: {publish}"
     shown = good("channel", "show", "stable.channel").splitlines()
     assert shown[0] == "channel  stable, number 1"
     assert shown[-1] == "  claims     signed by rollout < Acme Issuing CA"
     verified = good("channel", "verify", "stable.channel").splitlines()
     assert verified[0] == "verified  stable.channel: stable, number 1"
     assert "  signer     rollout < Acme Issuing CA < Acme Root CA, ESP256" in verified
-    assert verified[-1] == "  unchecked  rollback"
+    assert verified[-1] == "  unchecked  rollback (give --min-number)"
     assert len(shown) == 6
     log = [json.loads(one) for one in (place / "pki/log.jsonl").read_text().splitlines()]
     line = log[-1]
@@ -225,6 +226,19 @@ def test_a_key_with_its_chain_signs() -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_what_was_not_checked_says_how_it_would_be() -> None:
+    make("new.suit")
+    Path("fwsign.toml").unlink()
+    words = ("--anchor", "pki/ca.crt", "--revocation", "off")
+    assert good("channel", "verify", "stable.channel", *words).splitlines()[-4:] == [
+        "  unchecked  revocation (--revocation off)",
+        "  unchecked  vendor (give --vendor)",
+        "  unchecked  product (give --product)",
+        "  unchecked  rollback (give --min-number)",
+    ]
+
+
+@pytest.mark.usefixtures("place")
 def test_verify_refuses_with_the_hint_that_fits() -> None:
     make("new.suit")
     shutil.copy("stable.channel", "beta.channel")
@@ -248,9 +262,7 @@ def test_verify_refuses_with_the_hint_that_fits() -> None:
         "hint: make the next one: fwsign channel make NAME",
     )
     found = run("channel", "verify", "new.suit")
-    assert found.errors[1] == (
-        "hint: issue a signer of channels with: fwsign pki issue channel NAME"
-    )
+    assert found.errors[1] == "hint: it is a release, and no channel: fwsign verify FILE"
     found = run("verify", "stable.channel")
     assert found.errors[1] == "hint: it is a channel, and no release: fwsign channel verify FILE"
     assert run("channel", "verify", "stable.channel", "--product", "x2").status == 4

@@ -176,7 +176,7 @@ def test_an_answer_in_a_file(here: Path) -> None:
         (
             ("status", "--store", "fleet.db"),
             2,
-            'the store "fleet.db" is neither of',
+            'the store "fleet.db" is not sqlite:',
             "as in: --store",
         ),
         (("status", "--silent", "soon", *STORE), 2, '"soon" is not a span of time', "write 30min"),

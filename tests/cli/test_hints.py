@@ -369,3 +369,18 @@ class TestPaths:
         (signed / "f").write_bytes(b"x")
         (signed / "f").chmod(0)
         refused(run(*command, "f"), 5, "cannot read f: permission denied")
+
+
+@pytest.mark.parametrize("command", ["install", "follow", "watch"])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("stale.channel", "what runs goes on; the next channel is due"),
+        ("untrusted.eku", "fwsign show FILE tells what it is"),
+    ],
+)
+def test_a_device_is_not_told_to_sign(command: str, code: str, words: str) -> None:
+    path = (command,)
+    hint = hints.hint_for(code, None, path, OPTIONS[path])
+    assert hint is not None
+    assert hint.startswith(words)

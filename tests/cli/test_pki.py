@@ -196,6 +196,13 @@ class TestRevoke:
             'certificate "release" was revoked 2026-11-22 already',
         )
 
+    def test_a_group_of_devices_signs_nothing_that_would_be_refused(self) -> None:
+        good("pki", "issue", "encryption", "pilots", "--no-passphrase")
+        found = run("pki", "revoke", "pilots", "--reason", "keyCompromise")
+        said = "encrypt nothing to it any more; its key opens what was encrypted before"
+        assert (found.status, found.out) == (0, "pki/crl/issuing.pem\n")
+        assert found.err == f"fwsign: fwsign sign and rewrap {said}\n"
+
     @pytest.mark.parametrize("kind", ["server", "client", "idevid", "the CA"])
     def test_the_crl_of_tls_goes_to_the_other_side_and_not_to_devices(self, kind: str) -> None:
         name = "issuing-tls" if kind == "the CA" else "b.acme.example"

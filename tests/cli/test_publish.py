@@ -83,8 +83,8 @@ def test_publish_into_a_folder(signed: Path) -> None:
     words = ("publish", "build.bin.suit", "--to", "served", "--channel", "stable.channel")
     release = release_of(signed)
     assert good(*words, "--dry-run") == (
-        f"written     {BLOB}\nwritten     {release}\nwritten     stable.channel\n"
-        "would publish  3 written  0 there  served\n"
+        f"would write   {BLOB}\nwould write   {release}\nwould write   stable.channel\n"
+        "would publish  3 to write  0 there  served\n"
     )
     assert not (signed / "served").exists()
     assert good(*words) == (

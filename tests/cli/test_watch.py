@@ -80,7 +80,7 @@ def client(site: Site, name: str) -> tuple[Any, ...]:
 def test_a_broker_without_tls_is_refused(tmp_path: Path, typed: str) -> None:
     one = watched(tmp_path)
     hint = "expected mqtts://HOST or mqtts://HOST:PORT, without user and password"
-    message = f'"{typed}" is not that of a broker with TLS'
+    message = f'the address "{typed}" is not that of a broker with TLS'
     refused(run("watch", typed, "--config", one.config), 2, message, hint)
     path = one.place.channel(7)
     refused(run("hint", path, "--to", typed), 2, message, hint)

@@ -56,8 +56,8 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("mysql://host/fleet", 'the store "mysql" is neither of sqlite:///FILE, or postgresql'),
-        ("fleet.db", "is neither of"),
+        ("mysql://host/fleet", 'the store "mysql" is not sqlite:///FILE, or postgresql'),
+        ("fleet.db", "is not sqlite:///FILE, or"),
         ("sqlite:fleet.db", "sqlite:fleet.db is not sqlite:///FILE"),
         ("sqlite:///", "is not sqlite:///FILE"),
         ("postgresql://me:s3cret@host/fleet", "a password in the address is seen by every user"),

@@ -257,6 +257,16 @@ def test_pruning_keeps_the_place(tmp_path: Path) -> None:
     assert acknowledged_after(device) == 0
 
 
+def test_receipts_that_were_pruned_are_not_counted_as_sent(tmp_path: Path) -> None:
+    device = Device(tmp_path / "memory", in_file=False)
+    device.write(5)
+    with State.open(device.path) as state:
+        state.prune_receipts(3, {})
+    collector = Honest()
+    sent = device.report(collector).sent
+    assert sent == len(collector.lines) == 3  # the record of what is gone, and two lines
+
+
 def acknowledged_after(device: Device) -> int:
     with State.open(device.path) as state:
         state.remember("report", SpoolPlace(TO, 2, "0" * 64).encode())

@@ -209,7 +209,9 @@ class Rauc(NamedTuple):
         if done.returncode != 0:
             last = said.rpartition("\n")[2]
             what = f"{line} ended with status {done.returncode}: {last}"
-            raise Failed("io.hook", what, expected="status 0", found=done.returncode)
+            asked = words[0] == "status"
+            hint = "does RAUC's service run? rauc status has to work" if asked else None
+            raise Failed("io.hook", what, expected="status 0", found=done.returncode, hint=hint)
         return done.stdout[:MAX_STATUS].decode(errors="backslashreplace")
 
 

@@ -37,7 +37,10 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "make new ones with: fwsign pki crl; and for signed files: fwsign staple ENVELOPE",
         ),
         "stale.crl-missing": ("put it into the envelope with: fwsign staple ENVELOPE --crl PEM",),
-        "stale.channel": ("make the next one: fwsign channel make NAME",),
+        "stale.channel": (
+            "device: what runs goes on; the next channel is due, or the server withholds it",
+            "make the next one: fwsign channel make NAME",
+        ),
         "stale.certificate": (
             "channel: issue a new one with: fwsign pki issue channel NAME",
             "issue a new signer with: fwsign pki issue signer NAME",
@@ -70,6 +73,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "untrusted.eku": (
             "channel: issue a signer of channels with: fwsign pki issue channel NAME",
+            "device: fwsign show FILE tells what it is, and what its signer may sign",
             _SIGNER,
         ),
         "untrusted.ca-as-leaf": ("CAs issue signers: fwsign pki issue signer NAME",),
@@ -237,7 +241,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 
 _FOR: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = MappingProxyType(
     {
-        "device: ": (("install",), ("device",), ("trust", "apply")),
+        "device: ": (("install",), ("follow",), ("watch",), ("device",), ("trust", "apply")),
         "channel: ": (("channel",),),
     }
 )

@@ -215,7 +215,7 @@ def open_store(address: str, *, make: bool = True) -> FleetStore:
     elif scheme in _POSTGRESQL:
         store = _postgresql(address)
     else:
-        raise ValueError(f'the store "{scheme}" is neither of {_EXPECTED}')
+        raise ValueError(f'the store "{scheme}" is not {_EXPECTED}')
     try:
         store.prepare() if make else store.compare()
     except BaseException:

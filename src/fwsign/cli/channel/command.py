@@ -88,7 +88,7 @@ def make(
     in_pki = (who.pki or settings.pki) if who.key is None else None
     log = approvals.find_log(settings, in_pki)
     approvals.record(log, [approvals.of_channel(asked.path, verified, spki, at)], now)
-    _write(asked, plan, data, verified, as_json=as_json)
+    _write(asked, plan, data, verified, pki=who.pki, as_json=as_json)
 
 
 def _write(
@@ -97,6 +97,7 @@ def _write(
     data: bytes,
     verified: "VerifiedChannel",
     *,
+    pki: Path | None,
     as_json: bool,
 ) -> None:
     from fwsign.cli.channel import making, words
@@ -117,7 +118,9 @@ def _write(
             ui.note(line.strip())
     for line in notes:
         ui.note(f"warning: {line}")
-    ui.next_command("channel", "verify", asked.path)
+    anchor = ("--anchor", pki / "ca.crt") if pki else ()
+    place = ("--to", "PLACE", "--channel", asked.path)
+    ui.next_command("publish", *asked.envelopes, *place, *anchor)
 
 
 @command.command(

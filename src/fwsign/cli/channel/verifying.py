@@ -4,14 +4,16 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.channel import words
 from fwsign.cli.channel.making import ENDING
 from fwsign.cli.verify.demands import Demands, DeviceOptions, Trust, gather
+from fwsign.errors import FwsignError
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.rollout import place, why_not
+from fwsign.format.statement import kind_in
 from fwsign.receipts.facts import channel_facts, signer_facts
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verifier import Verifier
@@ -19,6 +21,13 @@ from fwsign.verify.verifier import Verifier
 if TYPE_CHECKING:
     from fwsign.format.channel import ChannelRelease
     from fwsign.verify.verified import VerifiedChannel
+
+_HOW_TO_CHECK: Final = {
+    "revocation": "no CRLs: give --crl",
+    "vendor": "give --vendor",
+    "product": "give --product",
+    "rollback": "give --min-number",
+}
 
 
 class ChannelDemands(NamedTuple):
@@ -70,7 +79,13 @@ def verify(
     with inputs.expecting_envelope(file, ENDING):
         data = inputs.read(file, MAX_ENVELOPE_SIZE)
         verifier = Verifier(trust.anchors, trust.policy)
-        verified = verifier.verify_channel(data, at=at, name=name, seen=least)
+        try:
+            verified = verifier.verify_channel(data, at=at, name=name, seen=least)
+        except FwsignError as error:
+            if kind_in(data) != "release":
+                raise
+            hint = "it is a release, and no channel: fwsign verify FILE"
+            raise error.with_hint(hint) from error
     return verified, trust
 
 
@@ -121,6 +136,8 @@ def show(file: Path, verified: "VerifiedChannel", trust: Trust, member: Asker | 
     for anchor in trust.places:
         ui.out(f"  anchor     {anchor}")
     for name in verified.unchecked:
-        ui.painted("  unchecked", "yellow", name)
+        off = name == "revocation" and trust.policy.revocation == "off"
+        reason = "--revocation off" if off else _HOW_TO_CHECK[name]
+        ui.painted("  unchecked", "yellow", f"{name} ({reason})")
     for note in verified.notes:
         ui.painted("  note", "yellow", f"     {note}")

@@ -92,7 +92,7 @@ def _broker(typed: str) -> "Broker":
 
     broker = read_broker(typed)
     if broker is None:
-        shown = "the address after --to" if "@" in typed else f'"{typed}"'
+        shown = "the address after --to" if "@" in typed else f'the address "{typed}"'
         ui.usage(f"{shown} is not that of a broker with TLS", f"expected {EXPECTED}")
     return broker
 

@@ -71,7 +71,7 @@ def _broker(typed: str | None, device: "Device") -> str:
         hint = 'name it: fwsign watch mqtts://HOST; or put broker = "mqtts://..." into [watch]'
         ui.usage(f"{device.path} has no broker", hint)
     if read_broker(found) is None:
-        shown = "the broker's address" if "@" in found else f'"{found}"'
+        shown = "the broker's address" if "@" in found else f'the address "{found}"'
         ui.usage(f"{shown} is not that of a broker with TLS", f"expected {EXPECTED}")
     return found
 

@@ -33,7 +33,7 @@ VENDORS: TypeAlias = Annotated[
     typer.Option(
         metavar="DOMAIN",
         callback=named("vendor_domain"),
-        help="A vendor that it may sign for; repeat for several. Default: the issuing CA's.",
+        help="A vendor that it is for; repeat for several. Default: the issuing CA's.",
     ),
 ]
 

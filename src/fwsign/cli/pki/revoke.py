@@ -2,7 +2,7 @@
 """`fwsign pki revoke`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
@@ -15,6 +15,11 @@ from fwsign.cli.quoting import quoted
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
+
+_OF_A_GROUP: Final = (
+    "fwsign sign and rewrap encrypt nothing to it any more; its key opens what was encrypted before"
+)
 
 
 def register(command: typer.Typer) -> None:
@@ -106,6 +111,8 @@ def revoke(
     _warn_of_key(directory, name, reason)
     if words := _what_is_lost(directory, name, reason):
         ui.note(words)
+        if words == _OF_A_GROUP:
+            return
         staple = " ".join(map(quoted, ("fwsign", "staple", "ENVELOPE", *pki_words(pki))))
         ui.note(f"bring the CRL to devices: {staple}, or sign a new release")
     else:
@@ -150,6 +157,8 @@ def _what_is_lost(directory: Path, name: str, reason: str) -> str:
     kind = leaf.kind if leaf else "CA"
     if kind in TLS or _is_for_tls(certificate):
         return ""
+    if kind == "encryption":
+        return _OF_A_GROUP
     if kind == "tsa":  # a thief of its key can choose the time
         return "devices refuse its time stamps, however old"
     but = "unless a time stamp shows that it is older" if ReasonFlags(reason) in HARMLESS else ""

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, TypeAlias
 
 import typer
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
+_WOULD: Final = {"written": "would write", "repaired": "would repair"}
 _ENVELOPES: TypeAlias = Annotated[
     list[Path] | None,
     typer.Argument(
@@ -181,10 +182,11 @@ def _show(store: "Store", done: "PublishedPaths", *, dry_run: bool, as_json: boo
         ui.print_json(answer.accepted(word.replace(" ", "-"), [], None, **more))
         return
     for path, what in done.outcomes.items():
-        ui.out(f"{what:12}{path}")
-    written = sum(what in ("written", "repaired") for what in done.outcomes.values())
+        ui.out(f"{_WOULD.get(what, what):14}{path}" if dry_run else f"{what:12}{path}")
+    written = sum(what in _WOULD for what in done.outcomes.values())
     there = len(done.outcomes) - written
-    ui.painted_parts(word, "green", [f"{written} written", f"{there} there", store.place])
+    said = f"{written} {'to write' if dry_run else 'written'}"
+    ui.painted_parts(word, "green", [said, f"{there} there", store.place])
     if done.guarded is False:
         ui.note(f"{store.place} has no conditional writes: let one publisher work at a time")
 

@@ -29,8 +29,8 @@ ENCRYPT_TO: TypeAlias = Annotated[
     typer.Option(
         "--encrypt-to",
         metavar="GROUP",
-        help="Encrypt the files to a group of devices: its name in the PKI, or the file of its "
-        "certificate; repeat for several. FILE.enc appears beside the envelope.",
+        help="Encrypt to a group of devices: its name in the PKI, or the file of its certificate; "
+        "repeat for several. fwsign sign writes FILE.enc beside the envelope.",
     ),
 ]
 

@@ -107,7 +107,7 @@ class _Run:
         head = found.get("head")
         number = batch.digests.get(head) if isinstance(head, str) else None
         if isinstance(head, str) and number is not None:
-            self._sent += number - self._place.number
+            self._sent += sum(one <= number for one in batch.digests.values())
             self._keep(self._place._replace(number=number, digest=head, failures=0))
         if answer.status != _OK:
             raise _refusal(self._place.to, answer.status, found)
@@ -166,7 +166,7 @@ def _refusal(to: str, status: int, found: dict[str, Any]) -> Failed:
         f"{to}: the collector refuses the receipts, with status {status}: {words}",
         expected="status 200",
         found=f"status {status}",
-        hint="they stay here; fwsign receipts verify tells whether they are whole",
+        hint="they stay here; fwsign receipts verify tells whether they are whole and signed",
     )
 
 

@@ -172,6 +172,50 @@ def test_empty_files_too(groups: Path) -> None:
     good("verify", "none.suit", "--decrypt", KEY)
 
 
+def test_a_log_that_cannot_be_written_keeps_the_ciphertext_that_is_there(groups: Path) -> None:
+    """The envelope that stays belongs to the ciphertext before."""
+    sign()
+    (groups / "pki/log.jsonl").unlink()
+    (groups / "pki/log.jsonl").mkdir()
+    before = tree(groups)
+    found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--force")
+    hint = "what is signed is logged first, so nothing was written; "
+    words = "cannot write pki/log.jsonl: is a directory"
+    refused(found, 5, words, f'{hint}log = "FILE" in fwsign.toml names another log')
+    assert tree(groups) == before
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+
+
+def test_a_request_does_not_leave_out_what_fwsign_toml_demands(groups: Path) -> None:
+    with (groups / "fwsign.toml").open("a") as file:
+        file.write('encrypt_to = "gateways"\n')
+    before = tree(groups)
+    found = run("digest", "secret.bin")
+    words = "fwsign.toml has encrypt_to, and a request for files does not encrypt them"
+    hint = (
+        "fwsign sign encrypts; fwsign digest --cosign asks for a further signature of its envelope"
+    )
+    assert found.status == 2
+    assert found.errors == [f"error: {words}", f"hint: {hint}"]
+    assert tree(groups) == before
+    good("sign", "secret.bin")
+    good("pki", "issue", "signer", "second", "--no-passphrase")
+    good("digest", "secret.bin.suit", "--cosign", "--signer", "second")
+    good("digest", "secret.bin.second.request", "--show")
+
+
+@pytest.mark.usefixtures("groups")
+def test_what_is_not_here_was_not_decrypted() -> None:
+    sign()
+    Path("secret.bin.enc").unlink()
+    words = ("verify", "secret.bin.suit", "--manifest-only", "--decrypt", KEY)
+    found = json.loads(good(*words, "--json"))
+    (component,) = found["release"]["components"]
+    assert (component["payload"], component["decrypted"]) == (None, False)
+    assert "payload" in found["unchecked"]
+    assert "and decrypted here" not in good(*words)
+
+
 # --- who gets nothing -----------------------------------------------------------------------
 
 

@@ -13,7 +13,8 @@ from cli.kit import SAMPLES, good, program, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.format.component import keys_uri
 from fwsign.format.envelope import decode_envelope, encode_envelope
-from support import NOW, require_package
+from fwsign.format.opening import decode_content
+from support import NOW, make_ca, make_envelope, make_leaf, require_package
 
 SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
 KEY = "pki/private/gateways.key"
@@ -380,6 +381,35 @@ def test_a_group_is_added_without_encrypting_or_signing(groups: Path) -> None:
         again = json.loads(good("verify", "secret.bin.suit", "--decrypt", key, "--json"))
         assert again["release"]["manifest_digest"] == digest
     assert (groups / "secret.bin.enc").read_bytes() == before["secret.bin.enc"]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_the_keys_of_one_release_in_another_are_wrapped_for_nobody(
+    groups: Path, text: bool
+) -> None:
+    """Else whoever holds the bucket could have a release opened for a group of his choice."""
+    sign()
+    decoded = decode_envelope((groups / "secret.bin.suit").read_bytes())
+    manifest, _ = decode_content(decoded)
+    stranger = make_ca("Nobody")
+    signers = [(make_leaf(stranger), [stranger], ())]
+    changed = manifest._replace(sequence_number=9)
+    said = decoded.text if text else None
+    forged = make_envelope(changed, signers, text=said, integrated=decoded.integrated)
+    (groups / "demo.suit").write_bytes(forged)
+    found = run("rewrap", "demo.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
+    assert found.status == 1
+    words = 'the path ends at issuer "Nobody", the anchors are "Acme Root CA"'
+    assert found.errors[0] == f"error: {words}; its keys are wrapped for nobody"
+    assert (groups / "demo.suit").read_bytes() == forged
+
+
+def test_a_release_without_its_text_is_wrapped_too(groups: Path) -> None:
+    sign()
+    path = groups / "secret.bin.suit"
+    path.write_bytes(encode_envelope(decode_envelope(path.read_bytes())._replace(text=None)))
+    good("rewrap", path, "--encrypt-to", "pilots", "--decrypt", KEY)
+    good("verify", path, "--decrypt", "pki/private/pilots.key")
 
 
 @pytest.mark.usefixtures("groups")

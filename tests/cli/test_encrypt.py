@@ -199,10 +199,13 @@ def test_a_request_does_not_leave_out_what_fwsign_toml_demands(groups: Path) -> 
     assert found.status == 2
     assert found.errors == [f"error: {words}", f"hint: {hint}"]
     assert tree(groups) == before
-    good("sign", "secret.bin")
     good("pki", "issue", "signer", "second", "--no-passphrase")
-    good("digest", "secret.bin.suit", "--cosign", "--signer", "second")
-    good("digest", "secret.bin.second.request", "--show")
+    for more in ((), ("--embed", "--force")):
+        good("sign", "secret.bin", *more)
+        good("digest", "secret.bin.suit", "--cosign", "--signer", "second", "--force")
+        found = json.loads(good("digest", "secret.bin.second.request", "--show", "--json"))
+        words = "only encrypted, as it is to be signed: compare the digest with that of the file "
+        assert found["payloads"] == {"secret.bin": f"{words}that you approve"}
 
 
 @pytest.mark.usefixtures("groups")

@@ -11,9 +11,12 @@ import pytest
 
 from cli.kit import SAMPLES, good, program, refused, run, tree
 from fwsign.cli import inputs
+from fwsign.cli.show import native
 from fwsign.format.component import keys_uri
-from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
+from fwsign.format.native import StatedNative
 from fwsign.format.opening import decode_content
+from secret_kit import described, encrypted
 from support import NOW, make_ca, make_envelope, make_leaf, require_package
 
 SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
@@ -446,6 +449,19 @@ def test_rewrap_of_what_is_not_encrypted() -> None:
     found = run("rewrap", "build.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
     words = "error: nothing in this release is encrypted"
     assert (found.status, found.errors[0]) == (5, words)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_show_compares_no_ciphertext_with_a_native_signature(tmp_path: Path, inside: bool) -> None:
+    made, ciphertext = encrypted()
+    (part,), _, members = described({"app.bin": made})
+    (tmp_path / "app.bin.enc").write_bytes(ciphertext)
+    if inside:
+        part, members = part._replace(uri="#app.bin.enc"), {**members, "#app.bin.enc": ciphertext}
+    envelope = Envelope(b"", (), b"", None, members)
+    stated = StatedNative("esp-secure-boot-v2", None, (bytes(32),))
+    found = native.card(tmp_path / "app.suit", envelope, part, stated)
+    assert found["in the image"] == "not compared: the image is encrypted"
 
 
 # --- boards ---------------------------------------------------------------------------------

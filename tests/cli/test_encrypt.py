@@ -107,6 +107,15 @@ def test_several_files_of_one_release(groups: Path) -> None:
     assert [one["decrypted"] for one in found["release"]["components"]] == [True, True]
 
 
+def test_addresses_that_end_in_a_query(groups: Path) -> None:
+    """The verifier looks for the ciphertext where it is, and not for the file itself."""
+    sign("--base-url", "https://acme.example/get?file=")
+    assert [path.name for path in groups.glob("*.enc")] == ["secret.bin.enc"]
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+    (groups / "secret.bin").unlink()
+    good("publish", "secret.bin.suit", "--to", "served")
+
+
 def test_a_dry_run_writes_nothing(groups: Path) -> None:
     before = tree(groups)
     found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--dry-run")

@@ -19,7 +19,7 @@ from fwsign.publish.publishing import PublishedPaths, Publisher
 from fwsign.publish.store import Source, Store, StoredEntry
 from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
-from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedChannel, VerifiedRelease
 from fwsign.verify.verifier import Verifier
 from support import (
     NOW,
@@ -56,9 +56,9 @@ class Scene:
         """Verify an envelope."""
         return self.verifier.verify(data, at=NOW)
 
-    def judge_channel(self, data: bytes, seen: SeenChannel | None) -> None:
+    def judge_channel(self, data: bytes, seen: SeenChannel | None) -> VerifiedChannel:
         """Verify a channel."""
-        self.verifier.verify_channel(data, at=NOW, seen=seen)
+        return self.verifier.verify_channel(data, at=NOW, seen=seen)
 
     def release(
         self, number: int = 100, *payloads: bytes, inside: bool = False, product: str = PRODUCT

@@ -11,9 +11,13 @@ import pytest
 
 from cli.kit import SAMPLES, good, program, refused, run, tree
 from fwsign.cli import inputs
+from fwsign.cli.show import native
 from fwsign.format.component import keys_uri
-from fwsign.format.envelope import decode_envelope, encode_envelope
-from support import NOW, require_package
+from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
+from fwsign.format.native import StatedNative
+from fwsign.format.opening import decode_content
+from secret_kit import described, encrypted
+from support import NOW, make_ca, make_envelope, make_leaf, require_package
 
 SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
 KEY = "pki/private/gateways.key"
@@ -103,6 +107,15 @@ def test_several_files_of_one_release(groups: Path) -> None:
     assert [one["decrypted"] for one in found["release"]["components"]] == [True, True]
 
 
+def test_addresses_that_end_in_a_query(groups: Path) -> None:
+    """The verifier looks for the ciphertext where it is, and not for the file itself."""
+    sign("--base-url", "https://acme.example/get?file=")
+    assert [path.name for path in groups.glob("*.enc")] == ["secret.bin.enc"]
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+    (groups / "secret.bin").unlink()
+    good("publish", "secret.bin.suit", "--to", "served")
+
+
 def test_a_dry_run_writes_nothing(groups: Path) -> None:
     before = tree(groups)
     found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--dry-run")
@@ -170,6 +183,53 @@ def test_empty_files_too(groups: Path) -> None:
     good("sign", "none", "--allow-empty", "--encrypt-to", "gateways")
     assert (groups / "none.enc").stat().st_size == 16
     good("verify", "none.suit", "--decrypt", KEY)
+
+
+def test_a_log_that_cannot_be_written_keeps_the_ciphertext_that_is_there(groups: Path) -> None:
+    """The envelope that stays belongs to the ciphertext before."""
+    sign()
+    (groups / "pki/log.jsonl").unlink()
+    (groups / "pki/log.jsonl").mkdir()
+    before = tree(groups)
+    found = run("sign", "secret.bin", "--encrypt-to", "gateways", "--force")
+    hint = "what is signed is logged first, so nothing was written; "
+    words = "cannot write pki/log.jsonl: is a directory"
+    refused(found, 5, words, f'{hint}log = "FILE" in fwsign.toml names another log')
+    assert tree(groups) == before
+    good("verify", "secret.bin.suit", "--decrypt", KEY)
+
+
+def test_a_request_does_not_leave_out_what_fwsign_toml_demands(groups: Path) -> None:
+    with (groups / "fwsign.toml").open("a") as file:
+        file.write('encrypt_to = "gateways"\n')
+    before = tree(groups)
+    found = run("digest", "secret.bin")
+    words = "fwsign.toml has encrypt_to, and a request for files does not encrypt them"
+    hint = (
+        "fwsign sign encrypts; fwsign digest --cosign asks for a further signature of its envelope"
+    )
+    assert found.status == 2
+    assert found.errors == [f"error: {words}", f"hint: {hint}"]
+    assert tree(groups) == before
+    good("pki", "issue", "signer", "second", "--no-passphrase")
+    for more in ((), ("--embed", "--force")):
+        good("sign", "secret.bin", *more)
+        good("digest", "secret.bin.suit", "--cosign", "--signer", "second", "--force")
+        found = json.loads(good("digest", "secret.bin.second.request", "--show", "--json"))
+        words = "only encrypted, as it is to be signed: compare the digest with that of the file "
+        assert found["payloads"] == {"secret.bin": f"{words}that you approve"}
+
+
+@pytest.mark.usefixtures("groups")
+def test_what_is_not_here_was_not_decrypted() -> None:
+    sign()
+    Path("secret.bin.enc").unlink()
+    words = ("verify", "secret.bin.suit", "--manifest-only", "--decrypt", KEY)
+    found = json.loads(good(*words, "--json"))
+    (component,) = found["release"]["components"]
+    assert (component["payload"], component["decrypted"]) == (None, False)
+    assert "payload" in found["unchecked"]
+    assert "and decrypted here" not in good(*words)
 
 
 # --- who gets nothing -----------------------------------------------------------------------
@@ -338,6 +398,35 @@ def test_a_group_is_added_without_encrypting_or_signing(groups: Path) -> None:
     assert (groups / "secret.bin.enc").read_bytes() == before["secret.bin.enc"]
 
 
+@pytest.mark.parametrize("text", [True, False])
+def test_the_keys_of_one_release_in_another_are_wrapped_for_nobody(
+    groups: Path, text: bool
+) -> None:
+    """Else whoever holds the bucket could have a release opened for a group of his choice."""
+    sign()
+    decoded = decode_envelope((groups / "secret.bin.suit").read_bytes())
+    manifest, _ = decode_content(decoded)
+    stranger = make_ca("Nobody")
+    signers = [(make_leaf(stranger), [stranger], ())]
+    changed = manifest._replace(sequence_number=9)
+    said = decoded.text if text else None
+    forged = make_envelope(changed, signers, text=said, integrated=decoded.integrated)
+    (groups / "demo.suit").write_bytes(forged)
+    found = run("rewrap", "demo.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
+    assert found.status == 1
+    words = 'the path ends at issuer "Nobody", the anchors are "Acme Root CA"'
+    assert found.errors[0] == f"error: {words}; its keys are wrapped for nobody"
+    assert (groups / "demo.suit").read_bytes() == forged
+
+
+def test_a_release_without_its_text_is_wrapped_too(groups: Path) -> None:
+    sign()
+    path = groups / "secret.bin.suit"
+    path.write_bytes(encode_envelope(decode_envelope(path.read_bytes())._replace(text=None)))
+    good("rewrap", path, "--encrypt-to", "pilots", "--decrypt", KEY)
+    good("verify", path, "--decrypt", "pki/private/pilots.key")
+
+
 @pytest.mark.usefixtures("groups")
 def test_a_group_that_is_left_out_cannot_open_it() -> None:
     sign()
@@ -369,6 +458,19 @@ def test_rewrap_of_what_is_not_encrypted() -> None:
     found = run("rewrap", "build.bin.suit", "--encrypt-to", "pilots", "--decrypt", KEY)
     words = "error: nothing in this release is encrypted"
     assert (found.status, found.errors[0]) == (5, words)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_show_compares_no_ciphertext_with_a_native_signature(tmp_path: Path, inside: bool) -> None:
+    made, ciphertext = encrypted()
+    (part,), _, members = described({"app.bin": made})
+    (tmp_path / "app.bin.enc").write_bytes(ciphertext)
+    if inside:
+        part, members = part._replace(uri="#app.bin.enc"), {**members, "#app.bin.enc": ciphertext}
+    envelope = Envelope(b"", (), b"", None, members)
+    stated = StatedNative("esp-secure-boot-v2", None, (bytes(32),))
+    found = native.card(tmp_path / "app.suit", envelope, part, stated)
+    assert found["in the image"] == "not compared: the image is encrypted"
 
 
 # --- boards ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from flash.kit import MemoryBoard, esp_image
 from fwsign.errors import FwsignError
 from fwsign.flash import backends
-from fwsign.format.component import Component
+from fwsign.format.component import Component, Digest
 from fwsign.format.kinds import flash_identifier
 from fwsign.gateway.target.sources import ReleasePlace
 from fwsign.memory.state import State
@@ -149,6 +149,24 @@ def test_no_plaintext_of_a_refused_payload_stays(gateway: Gateway, at: int) -> N
     payload.write_bytes(good)
     gateway.install(envelope)
     assert gateway.installed == {"app.tar": LARGE}
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_no_plaintext_stays_that_is_not_what_was_signed(gateway: Gateway, inside: bool) -> None:
+    """The signer's statements contradict each other: what is decrypted has another digest."""
+    one, ciphertext = encrypted(LARGE, whole=1 << 20)
+    one = one._replace(image=Digest(-16, hashlib.sha256(b"another").digest()))
+    (part,), lists, members = described({"app.tar": one})
+    if inside:
+        part = part._replace(uri="#app.tar.enc")
+        members["#app.tar.enc"] = ciphertext
+    (gateway.base / "app.tar.enc").write_bytes(ciphertext)
+    path = gateway.base / "update.suit"
+    gateway.sign(path, 7, [part], integrated=members, block_lists=lists)
+    with refused("tampered.plaintext", 'decrypted payload of "app.tar" has digest'):
+        gateway.install(path)
+    assert plaintext_in(gateway) == []
+    assert gateway.installed is None
 
 
 def test_the_plaintext_as_payload_is_refused(gateway: Gateway) -> None:

@@ -118,6 +118,38 @@ def test_a_bucket_without_tls_elsewhere_is_refused(monkeypatch: pytest.MonkeyPat
         open_store("s3://b")
 
 
+def test_a_bucket_on_this_machine_lets_no_other_address_do_without_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of several settings the library takes the one that it prefers."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "x")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "Zm9v")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:1")
+    with refused("io.place", "cannot read sha256/x in az://b/x", "HTTP error: builder error"):
+        open_store("az://b/x").entry("sha256/x")  # it is not even asked
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://storage.example")
+    with refused("io.place", "AWS_ENDPOINT_URL_S3 is http://storage.example, which is not https"):
+        open_store("s3://b")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_no_proxy_gets_what_goes_to_this_machine_without_tls(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for one in ("http_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(one, raising=False)
+        monkeypatch.delenv(one.upper(), raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    monkeypatch.setenv(name, "http://proxy.example:3128")
+    words = "is http://127.0.0.1:9000, which the proxy of the environment would get without TLS"
+    with refused("io.place", words) as caught:
+        open_store("s3://b")
+    assert caught.value.hint == "NO_PROXY=127.0.0.1 keeps the proxy out of it"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert open_store("s3://b").place == "s3://b"
+
+
 def test_a_bucket_that_is_not_there(
     seaweed: str,
     moto_address: str,

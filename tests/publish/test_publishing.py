@@ -10,6 +10,9 @@ import pytest
 
 import channel_kit
 from fwsign.errors import Failed
+from fwsign.format.cose import encode_block
+from fwsign.format.envelope import decode_envelope, encode_envelope
+from fwsign.format.opening import decode_blocks
 from fwsign.publish import publishing
 from fwsign.publish.content import open_channel
 from fwsign.publish.folder import FolderStore
@@ -243,6 +246,28 @@ def test_a_channel_with_newer_crls_stays(store: FolderStore, scene: Scene) -> No
     assert scene.publish(store, channel).outcomes == {"stable.channel": "newer there"}
     assert scene.told == ["stable.channel has newer CRLs than the one given, and stays"]
     assert store.read("stable.channel") == newer.data
+
+
+@pytest.mark.parametrize("forged", [False, True], ids=["unreadable", "forged"])
+def test_crls_that_nobody_takes_do_not_keep_what_is_there(
+    store: FolderStore, scene: Scene, forged: bool
+) -> None:
+    """Whoever holds the place can put any CRL on a channel or an envelope."""
+    given = scene.release(100)
+    channel = scene.channel(1, given)
+    scene.publish(store, given, channel)
+    other = scene.pki.issuing._replace(key=scene.pki.leaf.key)
+    crl = make_crl(other, number=9, days=(0, 40)) if forged else b"no CRL"
+    for data, path in ((channel.data, "stable.channel"), (given.data, given.path)):
+        envelope = decode_envelope(data)
+        (block,) = decode_blocks(envelope.blocks)
+        spoilt = encode_block(block._replace(crls=(*block.crls, crl)))
+        (Path(store.place) / path).write_bytes(encode_envelope(envelope._replace(blocks=(spoilt,))))
+    outcomes = scene.publish(store, given, channel).outcomes
+    assert outcomes["stable.channel"] == "written"
+    assert outcomes[given.path] == ("written" if forged else "repaired")
+    assert store.read("stable.channel") == channel.data
+    assert store.read(given.path) == given.data
 
 
 def test_newer_crls_do_not_keep_an_envelope_that_was_stripped(

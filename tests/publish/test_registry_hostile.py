@@ -265,6 +265,7 @@ def test_a_registry_that_loses_blobs_is_noticed(fake: Fake, store: Registry, sce
         b'{"layers": [{"digest": 7, "size": 1}]}',
         b'{"layers": [{"digest": "sha256:%s", "size": -1}]}' % (b"0" * 64),
         b'{"layers": [{"digest": "../../x", "size": 1}]}',
+        b'{"manifests": []}',
         b"[" * 100_000,
     ],
 )
@@ -321,6 +322,7 @@ def test_a_token_is_fetched_and_used(fake: Fake, tmp_path: Path, scene: Scene) -
         ("http://tokens.example/token", "is not https"),
         ("https://tokens.example/token", "is of another domain: it gets no credentials"),
         ("ftp://127.0.0.1/token", "is not https"),
+        ("https://[x", "is no address"),
         ("", "is not https"),
     ],
 )
@@ -374,7 +376,131 @@ def test_credentials_do_not_follow_an_upload_to_another_host(
 def test_an_upload_is_not_sent_elsewhere_without_tls(store: Registry) -> None:
     store._client.base = "https://registry.example"
     with refused("io.place", "it sent us from https://registry.example to http://"):
-        store._client._url("http://registry.example/upload")
+        store._client.resolve("http://registry.example/upload")
+    with refused("io.place", "it sent us from https://registry.example to http://"):
+        store._client.resolve("HTTP://registry.example/upload")
+    with refused("io.place", "it sent us from https://registry.example to ftp://"):
+        store._client.resolve("ftp://registry.example/upload")
+
+
+@pytest.mark.parametrize("place", ["https://[x", "//[x/y"])
+def test_an_upload_that_goes_to_no_address_is_refused(
+    fake: Fake, store: Registry, scene: Scene, place: str
+) -> None:
+    def before(request: Handler) -> bool:
+        if request.command != "POST":
+            return False
+        request.answer(202, Location=place)
+        return True
+
+    fake.before = before
+    with refused("io.place", f"the registry {fake.host}: it names '{place}', which is no address"):
+        scene.publish(store, scene.release(100))
+
+
+def test_a_redirect_to_no_address_is_refused(fake: Fake, store: Registry) -> None:
+    def before(request: Handler) -> bool:
+        request.answer(307, Location="https://[x")
+        return True
+
+    fake.before = before
+    with refused("io.place", "it names 'https://[x', which is no address"):
+        store.read("stable.channel")
+
+
+def test_an_endless_redirect_is_not_followed(fake: Fake, store: Registry) -> None:
+    def before(request: Handler) -> bool:
+        request.answer(307, Location=request.path)
+        return True
+
+    fake.before = before
+    with refused("io.place", "GET /v2/x/manifests/stable.channel has status 307"):
+        store.read("stable.channel")
+    assert len(fake.seen) == 6
+
+
+def test_credentials_do_not_follow_a_redirect_to_another_host(
+    fake: Fake, tmp_path: Path, scene: Scene
+) -> None:
+    given, basic = scene.release(100), Credentials("fleet", "open sesame").basic
+    scene.publish(open_registry(f"{fake.host}/x", None), given, scene.channel(1, given))
+    other = Fake()
+    other.blobs = fake.blobs
+    thread = threading.Thread(target=other.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+
+    def before(request: Handler) -> bool:
+        if request.headers.get("Authorization") != basic:
+            request.answer(401, WWW_Authenticate='Basic realm="x"')
+            return True
+        if "/blobs/" in request.path:
+            request.answer(307, Location=f"http://{other.host}{request.path}")
+            return True
+        return False
+
+    fake.before = before
+    try:
+        assert missing_of(logged_in(fake, tmp_path)) == []
+    finally:
+        other.shutdown()
+        other.server_close()
+        thread.join()
+    assert other.seen
+    assert {authorization for _, _, authorization in other.seen} == {None}
+
+
+def test_a_next_page_at_no_address_is_refused(fake: Fake, store: Registry) -> None:
+    def before(request: Handler) -> bool:
+        request.answer(200, b'{"tags": []}', Link='<https://[x>; rel="next"')
+        return True
+
+    fake.before = before
+    with refused("io.place", "it names 'https://[x', which is no address"):
+        list(store.names(""))
+
+
+@pytest.mark.parametrize("tags", [b"7", b'"stable.channel"', b"true"])
+def test_a_list_of_tags_that_is_none_is_refused(fake: Fake, store: Registry, tags: bytes) -> None:
+    def before(request: Handler) -> bool:
+        request.answer(200, b'{"tags": %s}' % tags)
+        return True
+
+    fake.before = before
+    with refused("io.place", "a list of tags that is none"):
+        list(store.names(""))
+
+
+@pytest.mark.parametrize("listed", [b"7", b"[7]", b'{"a": 1}'])
+def test_an_index_that_lists_nothing_is_refused(
+    fake: Fake, store: Registry, scene: Scene, listed: bytes
+) -> None:
+    def before(request: Handler) -> bool:
+        if request.command != "GET" or not request.path.startswith("/v2/x/manifests/sha256-"):
+            return False
+        request.answer(200, b'{"manifests": %s}' % listed)
+        return True
+
+    fake.before = before
+    with refused("io.place", "is no artifact of fwsign"):
+        scene.publish(store, scene.release(100))
+
+
+@pytest.mark.parametrize("token", ["", "t\u00f6ken", "\u20ac", "a\nb"])
+def test_a_token_that_is_no_header_is_refused(
+    fake: Fake, tmp_path: Path, scene: Scene, token: str
+) -> None:
+    def before(request: Handler) -> bool:
+        if request.path.startswith("/token"):
+            request.answer(200, json.dumps({"token": token}).encode())
+        else:
+            request.body()
+            challenge = f'Bearer realm="http://{fake.host}/token",service="reg"'
+            request.answer(401, WWW_Authenticate=challenge)
+        return True
+
+    fake.before = before
+    with refused("io.place", "its token server gave no token, but status 200"):
+        scene.publish(logged_in(fake, tmp_path), scene.release(100))
 
 
 def test_a_registry_that_allows_no_removal_says_so(

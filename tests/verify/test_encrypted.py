@@ -275,6 +275,17 @@ def test_key_wrap_stripped(pki: Pki) -> None:
         verify(with_keys(one.envelope, empty), [pki.root])
 
 
+def test_a_curve_that_is_no_number(pki: Pki) -> None:
+    """In Python true is 1, so it would be encoded again to the same bytes."""
+    one = made(pki)
+    decoded = cbor.decode(decode_envelope(one.envelope).integrated[keys_uri(0)])
+    *head, ((protected, header, wrapped),) = decoded.value
+    header = {**header, -1: {**header[-1], -1: True}}
+    members = cbor.encode(cbor.Tag(96, (*head, ((protected, header, wrapped),))))
+    with refused("malformed.encryption", "have a recipient that is not ECDH-ES + A256KW"):
+        verify(with_keys(one.envelope, members), [pki.root])
+
+
 def test_swapped_recipients_of_another_release(pki: Pki) -> None:
     one, other = encrypted(), encrypted()
     swapped = encode_recipients(one[0].encrypted.nonce, _recipients(other[0]))

@@ -17,6 +17,8 @@ from fwsign.format.kinds import (
 
 MAX_URI_LENGTH: Final = 2048
 """Characters; HTTP servers commonly take as many."""
+ENCRYPTED: Final = ".enc"
+"""The end of the name of a ciphertext's file."""
 
 _WORDS: Final = {"blocks": "block list", "encrypted": "ciphertext"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
@@ -115,12 +117,9 @@ class Component(NamedTuple):
 
     @property
     def payload_name(self) -> str:
-        """The name of its payload's file: the end of the uri, else the component's name."""
-        name = self.uri.removeprefix("#").rpartition("/")[2]
-        try:
-            return check_name(name)
-        except Malformed:  # the uri ends in a query, say, or in nothing
-            return self.name
+        """The name of its payload's file: the end of the uri, else made of the component's name."""
+        own = self.name if self.encrypted is None else f"{self.name}{ENCRYPTED}"
+        return stored_name(self.uri, own)
 
 
 class Ciphertext(NamedTuple):
@@ -138,6 +137,14 @@ class Ciphertext(NamedTuple):
     def identifier(self) -> tuple[bytes, ...]:
         """['encrypted', INDEX], with the index of the component that it becomes."""
         return (b"encrypted", bytes([self.component_index]))
+
+
+def stored_name(uri: str, otherwise: str) -> str:
+    """Return the name of a payload's file: the end of its uri, if that is a name."""
+    try:
+        return check_name(uri.removeprefix("#").rpartition("/")[2])
+    except Malformed:  # the uri ends in a query, say, or in nothing
+        return otherwise
 
 
 def keys_uri(index: int) -> str:

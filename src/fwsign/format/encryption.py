@@ -135,7 +135,8 @@ def _read(recipient: Any, what: str) -> Recipient:
             {-1: {-1: int(curve), -2: bytes(x), -3: bytes(y)}, 4: bytes(key_id)},
             bytes(wrapped),
         ) if (
-            len(x) == len(y) == _COORDINATES.get(curve)
+            curve is not True  # which Python takes for 1
+            and len(x) == len(y) == _COORDINATES.get(curve)
             and len(key_id) == KEY_ID_SIZE
             and len(wrapped) == WRAPPED_SIZE
         ):

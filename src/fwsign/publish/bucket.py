@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import obstore
 import urllib3
@@ -40,6 +41,7 @@ _ASK_AGAIN: Final = "no-cache"
 _WRONG: Final = "0" * 32
 """A tag that no object has."""
 _LACKING: Final = re.compile(r"status code: 501\b|<Code>NotImplemented</Code>")
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 _LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/.*)?")
 
 
@@ -60,7 +62,7 @@ def open_bucket(place: str) -> "Bucket":
     try:
         store = from_url(
             place.rstrip("/"),
-            client_options=_client_options(),
+            client_options=_client_options(address.scheme.lower()),
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=60)},
         )
     except (BaseError, ValueError, TypeError) as error:
@@ -68,24 +70,42 @@ def open_bucket(place: str) -> "Bucket":
     return Bucket(store, place.rstrip("/"))
 
 
-def _client_options() -> Any:
-    """Return the settings of the HTTP client; without TLS it speaks to this machine alone."""
-    local = False
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
-        endpoint = os.environ.get(name, "")
-        local |= _LOOPBACK.fullmatch(endpoint) is not None
-        if endpoint.startswith("http:") and not local:
+def _client_options(scheme: str) -> Any:
+    """Return the settings of the HTTP client; without TLS it speaks to this machine alone.
+
+    Raises:
+        Failed: `io.place`: another machine would be asked, or a proxy, and without TLS.
+    """
+    endpoints = {one: os.environ.get(one, "") for one in _ENDPOINTS} if scheme == "s3" else {}
+    plain = {one: url for one, url in endpoints.items() if url.lower().startswith("http:")}
+    for name, endpoint in plain.items():
+        if not _LOOPBACK.fullmatch(endpoint):
             raise Failed(
                 "io.place",
                 f"{name} is {endpoint}, which is not https",
                 expected="an https address",
                 found=endpoint,
             )
+        if _is_sent_to_a_proxy(urlsplit(endpoint).hostname or ""):
+            raise Failed(
+                "io.place",
+                f"{name} is {endpoint}, which the proxy of the environment would get without TLS",
+                expected="this machine without a proxy",
+                found=endpoint,
+                hint=f"NO_PROXY={urlsplit(endpoint).hostname} keeps the proxy out of it",
+            )
     return {
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "timeout": timedelta(seconds=REQUEST_SECONDS),
-        "allow_http": local,
+        "allow_http": bool(plain),
     }
+
+
+def _is_sent_to_a_proxy(host: str) -> bool:
+    """Tell whether requests without TLS to a host go to a proxy that the environment names."""
+    proxies = getproxies_environment()
+    named = "http" in proxies or "all" in proxies
+    return named and not proxy_bypass(host)
 
 
 class Bucket:

@@ -13,7 +13,7 @@ from fwsign.publish.layout import channel_path, outside, release_path
 from fwsign.publish.store import Store
 from fwsign.publish.writing import GivenPayload, Outcome, read_if_there, why_wrong
 from fwsign.verify.channel import SeenChannel
-from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verified import Verified, VerifiedRelease
 from fwsign.x509.crl import parse_crl
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PublishOptions(NamedTuple):
     """
 
     judge: Callable[[bytes], VerifiedRelease]
-    judge_channel: Callable[[bytes, SeenChannel | None], object]
+    judge_channel: Callable[[bytes, SeenChannel | None], Verified]
     check: bool = False
     advance: Callable[[int], object] = lambda _: None
     tell: Callable[[str], object] = lambda _: None
@@ -155,7 +155,11 @@ class Publication:
             return "written"
         if present.data == new.data:
             return "there"
-        return "newer there" if is_newer(present.data, new.data) else "written"
+        try:
+            there = self._options.judge_channel(present.data, None)
+        except FwsignError:
+            return "written"  # a device would refuse it
+        return "newer there" if is_newer(present.data, there, new.data) else "written"
 
     def _published(self, channel: Channel, named: ChannelRelease) -> VerifiedRelease:
         """Return a release that is there already, with all its payloads."""
@@ -214,7 +218,7 @@ class Publication:
             return seen, "repaired"
         if there.manifest_digest != given.release.manifest_digest:
             return seen, "repaired"
-        return seen, "newer there" if is_newer(seen, given.data) else "written"
+        return seen, "newer there" if is_newer(seen, there, given.data) else "written"
 
 
 def incomplete(place: str, path: str, wrong: str) -> Tampered:
@@ -228,14 +232,21 @@ def incomplete(place: str, path: str, wrong: str) -> Tampered:
     )
 
 
-def is_newer(there: bytes, given: bytes) -> bool:
+def is_newer(there: bytes, verified: Verified, given: bytes) -> bool:
     """Tell whether an envelope is the given one with newer CRLs, and differs in nothing else.
 
-    CRLs are public. So whoever holds the place could put newer ones on an envelope without some of
-    its signatures, or without whom it is encrypted to.
+    CRLs are public, and anyone can forge some. So whoever holds the place could put newer ones on
+    an envelope without some of its signatures, or without whom it is encrypted to; or ones that
+    nobody takes, without those that devices need.
+
+    Args:
+        there: the envelope that is there.
+        verified: the same, verified: the CRLs that it used count, and no others.
+        given: the envelope that was given.
     """
     (held, held_crls), (own, own_crls) = _without_crls(there), _without_crls(given)
-    return held == own and _newest(held_crls) > _newest(own_crls)
+    used = {crl.data for one in verified.signers for of in one.issued for crl in of.crls}
+    return held == own and _newest(used.intersection(held_crls)) > _newest(own_crls)
 
 
 def _without_crls(data: bytes) -> tuple[object, list[bytes]]:

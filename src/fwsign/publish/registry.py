@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from fwsign.errors import Failed
 from fwsign.publish import registry_auth
@@ -35,6 +35,7 @@ from fwsign.publish.registry_manifest import (
     Held,
     artifact,
     check_layer,
+    check_listed,
     descriptor,
     digest_of,
     encode_json,
@@ -47,6 +48,7 @@ MAX_TAGS: Final = 100_000
 LONGEST_TAG: Final = 128
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_FALLBACK = re.compile("sha256-[0-9a-f]{64}")
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 
@@ -92,7 +94,7 @@ class Registry:
             size = answer.headers.get("Content-Length", "")
             return (
                 StoredEntry(path, int(size), 0.0)
-                if answer.status == 200 and size.isdecimal()
+                if answer.status == 200 and re.fullmatch("[0-9]{1,18}", size)
                 else None
             )
         held = self._held(_tag(path))
@@ -191,7 +193,9 @@ class Registry:
             return None
         held = Held(answer.body, self._client.json(answer.body))
         try:
-            if "manifests" not in held.content:
+            if "manifests" in held.content and _FALLBACK.fullmatch(reference):
+                check_listed(held.content["manifests"])
+            else:
                 check_layer(held.layer)
         except (LookupError, TypeError, ValueError):
             raise self._failed(f"the tag {reference} is no artifact of fwsign") from None
@@ -201,7 +205,7 @@ class Registry:
         try:
             made = datetime.fromisoformat(held.content["annotations"][CREATED])
             modified = made.replace(tzinfo=made.tzinfo or UTC).timestamp()
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, OverflowError):
             modified = time.time()  # of unknown age: nobody removes it as old
         return StoredEntry(path, held.layer["size"], modified)
 
@@ -211,7 +215,10 @@ class Registry:
             answer = self._client.ask("GET", place, good=(200, 404), limit=MAX_JSON)
             if answer.status == 404:
                 return
-            for tag in self._client.json(answer.body).get("tags") or ():
+            tags = self._client.json(answer.body).get("tags") or []
+            if not isinstance(tags, list):
+                raise self._failed("a list of tags that is none")
+            for tag in tags:
                 count += 1
                 if count > MAX_TAGS:
                     raise self._failed(f"more than {MAX_TAGS} tags")
@@ -223,8 +230,7 @@ class Registry:
         link = re.match(r'<([^>]+)>;\s*rel="?next', answer.headers.get("Link", ""))
         if link is None:
             return ""
-        here = f"{self._client.base}/v2/{self._client.name}/{place}"
-        return str(urljoin(here, link[1]))
+        return self._client.resolve(link[1], place)
 
     def _put(self, reference: str, manifest: bytes, kind: str = MANIFEST) -> RegistryAnswer:
         return self._client.ask(

@@ -25,9 +25,14 @@ STALL_SECONDS: Final = 60
 """The registry's longest silence."""
 ATTEMPTS: Final = 3
 """How often a question is sent that has no answer."""
+REDIRECTS: Final = 5
+"""How often a question is sent on."""
+_QUESTIONS: Final = ("GET", "HEAD")
+_ELSEWHERE: Final = (301, 302, 303, 307, 308)
 MAX_JSON: Final = 4 * 1024 * 1024
 """Bytes of a manifest, as registries limit it, or of another answer in JSON."""
 MAX_TOKEN: Final = 64 * 1024
+_TOKEN = re.compile(r"[ -~]+")
 _PAIRS = re.compile(r'([A-Za-z]+)="([^"]*)"')
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
 
@@ -82,7 +87,7 @@ class RegistryClient:
         Raises:
             Failed: `io.permission`: a status of 401 or 403; `io.place`: everything else.
         """
-        url = self._url(place)
+        url = self.resolve(place)
         answer = self._send(method, url, headers or {}, body, limit)
         if answer.status == 401 and self._is_own(url):
             self._log_in(answer.headers.get("WWW-Authenticate", ""))
@@ -91,12 +96,24 @@ class RegistryClient:
             raise self._refused(method, url, answer)
         return answer
 
-    def _url(self, place: str) -> str:
-        if place.startswith(("https://", "http://")):
-            if urlsplit(place).scheme != urlsplit(self.base).scheme:
-                raise self._failed(f"it sent us from {self.base} to {urlsplit(place).scheme}://")
-            return place
-        return urljoin(f"{self.base}/v2/{self.name}/", place)
+    def resolve(self, place: str, below: str = "") -> str:
+        """Return the address of a place that the registry named.
+
+        Args:
+            place: an address, or a path.
+            below: the place in whose answer it was; "" for /v2/NAME/.
+
+        Raises:
+            Failed: `io.place`: it is no address, or one without TLS.
+        """
+        try:
+            url = urljoin(urljoin(f"{self.base}/v2/{self.name}/", below), place)
+            scheme = urlsplit(url).scheme
+        except ValueError:
+            raise self._failed(f"it names {place!r:.200}, which is no address") from None
+        if scheme != urlsplit(self.base).scheme:
+            raise self._failed(f"it sent us from {self.base} to {scheme}://")
+        return url
 
     def _is_own(self, url: str) -> bool:
         return urlsplit(url).netloc == urlsplit(self.base).netloc
@@ -104,22 +121,39 @@ class RegistryClient:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
     ) -> RegistryAnswer:
+        """Send a request; follow where the registry sends a question, without credentials."""
+        answer = self._send_once(method, url, headers, body, limit)
+        for _ in range(REDIRECTS):
+            place = answer.headers.get("Location")
+            if method not in _QUESTIONS or answer.status not in _ELSEWHERE or not place:
+                break
+            url = self.resolve(place, url)
+            answer = self._send_once(method, url, headers, body, limit)
+        return answer
+
+    def _send_once(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int
+    ) -> RegistryAnswer:
         sent = {"User-Agent": "fwsign", **headers}
         if self._is_own(url) and (authorization := self._authorization()) is not None:
             sent["Authorization"] = authorization
-        asks = method in ("GET", "HEAD")
+        asks = method in _QUESTIONS
         tries = urllib3.Retry(
-            total=ATTEMPTS + 5 if asks else 0,
+            total=ATTEMPTS if asks else 0,
             connect=ATTEMPTS,
             read=ATTEMPTS if asks else 0,
-            redirect=5 if asks else 0,
             status=0,
-            raise_on_redirect=False,
             backoff_factor=0.3,
         )
         try:
             answer = self._pool.request(
-                method, url, headers=sent, body=body, retries=tries, preload_content=False
+                method,
+                url,
+                headers=sent,
+                body=body,
+                retries=tries,
+                redirect=False,
+                preload_content=False,
             )
             data = b"" if method == "HEAD" else _read(answer, limit + 1)
             answer.release_conn()
@@ -154,7 +188,10 @@ class RegistryClient:
             "service": facts.get("service", ""),
             "scope": facts.get("scope") or f"repository:{self.name}:pull,push",
         }
-        where = urlsplit(realm)
+        try:
+            where = urlsplit(realm)
+        except ValueError:
+            raise self._failed(f"its token server {realm!r:.200} is no address") from None
         loopback = is_loopback(self._host) and is_loopback(where.netloc)
         if where.scheme != "https" and not (where.scheme == "http" and loopback):
             raise self._failed(f"its token server {realm!r:.200} is not https")
@@ -169,7 +206,8 @@ class RegistryClient:
                 "GET",
                 f"{realm}{'&' if where.query else '?'}{urlencode(asked)}",
                 headers=headers,
-                retries=urllib3.Retry(total=ATTEMPTS, redirect=0, raise_on_redirect=False),
+                retries=urllib3.Retry(total=ATTEMPTS),
+                redirect=False,
                 preload_content=False,
             )
             data = answer.read(MAX_TOKEN + 1)
@@ -180,7 +218,7 @@ class RegistryClient:
             raise self._forbidden(f"its token server answers {answer.status}")
         found: Any = self.json(data)
         token = found.get("token") or found.get("access_token")
-        if answer.status != 200 or not isinstance(token, str) or not token.isprintable():
+        if answer.status != 200 or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise self._failed(f"its token server gave no token, but status {answer.status}")
         return token
 

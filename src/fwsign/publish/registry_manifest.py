@@ -48,6 +48,12 @@ def check_layer(layer: Any) -> None:
         raise ValueError
 
 
+def check_listed(manifests: Any) -> None:
+    """Refuse what an index cannot list: TypeError."""
+    if not isinstance(manifests, list) or not all(isinstance(one, dict) for one in manifests):
+        raise TypeError
+
+
 def descriptor(kind: str, data: bytes, title: str | None = None) -> dict[str, Any]:
     """Return the descriptor of some bytes."""
     found: dict[str, Any] = {"mediaType": kind, "digest": digest_of(data), "size": len(data)}

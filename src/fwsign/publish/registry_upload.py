@@ -4,7 +4,6 @@
 import re
 import time
 from typing import Final
-from urllib.parse import urljoin
 
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
@@ -94,11 +93,11 @@ def _location(client: RegistryClient, answer: RegistryAnswer, otherwise: str = "
     found = answer.headers.get("Location", "")
     if not found and not otherwise:
         raise Failed("io.place", f"the registry {client.base} names no place for an upload")
-    return urljoin(f"{client.base}/v2/{client.name}/", found) if found else otherwise
+    return client.resolve(found) if found else otherwise
 
 
 def _arrived(answer: RegistryAnswer) -> int:
     """Return how many bytes of an upload a registry has; docker's says 0-0 for none."""
-    match = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
+    match = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,18})", answer.headers.get("Range", ""))
     last = int(match[1]) if match else 0
     return last + 1 if last else 0

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from secrets import token_bytes
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -24,8 +24,6 @@ from fwsign.format.encryption import (
 from fwsign.format.key_wrap import wrap
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSink, PayloadSource
 
-SUFFIX: Final = ".enc"
-"""The end of the name of a ciphertext's file."""
 Places: TypeAlias = Callable[[str], AbstractContextManager[PayloadSink]]
 """Opens what takes the ciphertext of a name."""
 

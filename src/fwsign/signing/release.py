@@ -16,6 +16,7 @@ from fwsign.format.algorithms import SHA256
 from fwsign.format.attachments import attachments_fault
 from fwsign.format.blocks import BLOCK_SIZES, MAX_BLOCK_SIZE, encode_blocks, is_block_size
 from fwsign.format.component import (
+    ENCRYPTED,
     BlockList,
     Component,
     Digest,
@@ -23,14 +24,15 @@ from fwsign.format.component import (
     check_uri,
     is_inside,
     keys_uri,
+    stored_name,
 )
 from fwsign.format.envelope import bstr_digest
-from fwsign.format.kinds import check_identifier, check_name
+from fwsign.format.kinds import check_identifier, check_name, name_of
 from fwsign.format.notice import fault
 from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
-from fwsign.signing.encrypting import SUFFIX, EncryptedPayload, Encrypting, encrypt
+from fwsign.signing.encrypting import EncryptedPayload, Encrypting, encrypt
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
@@ -157,10 +159,10 @@ class _Measuring:
         """Return a file's component, and its block list if it shall have one."""
         name, encryption = check_name(file.name or file.path.name), self._encryption
         if encryption is not None and not file.inside:
-            uri = check_uri(prefix + check_name(name + SUFFIX))
+            uri = check_uri(prefix + check_name(name + ENCRYPTED))
             one = self._encrypted.get((file.path, uri))  # for the flash of several chips
             if one is None:
-                one = self._encrypt(file.path, uri, encryption)
+                one = self._encrypt(file, uri, encryption)
                 self._encrypted[file.path, uri] = one
             self._integrated[keys_uri(index)] = one.wrapped
             return Component(file.identifier, one.image, one.size, uri, one.encrypted), one.blocks
@@ -171,7 +173,8 @@ class _Measuring:
         self._integrated[uri] = data = _load(file.path, self._opener)
         return Component(file.identifier, *measure(io.BytesIO(data)), uri), None
 
-    def _encrypt(self, path: Path, uri: str, encryption: Encrypting) -> EncryptedPayload:
+    def _encrypt(self, file: ReleaseFile, uri: str, encryption: Encrypting) -> EncryptedPayload:
+        path = file.path
         if is_inside(uri):
             plain, memory = io.BytesIO(_load(path, self._opener)), io.BytesIO()
             made = encrypt(plain, memory, encryption.keys)
@@ -181,7 +184,8 @@ class _Measuring:
         size = BLOCK_SIZE if typed is None else typed
         whole = typed or (LISTED_ABOVE if typed is None else MAX_BLOCK_SIZE)
         try:
-            with self._opener(path) as source, encryption.places(uri.rpartition("/")[2]) as sink:
+            place = stored_name(uri, f"{name_of(file.identifier)}{ENCRYPTED}")
+            with self._opener(path) as source, encryption.places(place) as sink:
                 return encrypt(source, sink, encryption.keys, whole=whole, block_size=size)
         except OSError as error:
             raise io_error(error, path) from error

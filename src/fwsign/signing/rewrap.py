@@ -26,7 +26,8 @@ def rewrap(
     left out cannot open this envelope; it may have kept an earlier one.
 
     Args:
-        envelope: the envelope, whoever signed it: only keys with a signed thumbprint are wrapped.
+        envelope: the envelope, which the caller has verified: wrapped keys of another release may
+            have been put into it.
         own: keys of groups that can open it now.
         keys: the public keys of all groups that shall open it.
 

@@ -81,6 +81,12 @@ def digest(
         found = making.find(who, settings, pass_)
         made = making.further(files, found, output, permitted)
     else:
+        if settings.encrypt_to:
+            ui.usage(
+                "fwsign.toml has encrypt_to, and a request for files does not encrypt them",
+                "fwsign sign encrypts; fwsign digest --cosign asks for a further signature of "
+                "its envelope",
+            )
         asked = making.Asked(who, about, images, content, natives, attach, output, pass_)
         made, found = making.new(files, asked, settings, permitted)
     _write(made, form, found, files, force=force, as_json=as_json)

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import opened
@@ -13,6 +13,13 @@ from fwsign.format.payload import receive
 
 if TYPE_CHECKING:
     from fwsign.signing.request import Request
+
+
+_CIPHERTEXT: Final = (
+    "only encrypted, as it is to be signed: compare the digest with that of the file that you "
+    "approve"
+)
+"""What is known of a payload whose ciphertext was compared: the digest is the plaintext's."""
 
 
 def check(wanted: "Request", request: Path, given: Sequence[Path]) -> dict[str, str]:
@@ -44,7 +51,7 @@ def check(wanted: "Request", request: Path, given: Sequence[Path]) -> dict[str, 
     for one in components:
         if is_inside(one.uri):
             receive(one, BytesIO(wanted.envelope.integrated[one.uri]))
-            seen[one.name] = "yes, in the request"
+            seen[one.name] = _CIPHERTEXT if one.encrypted else "yes, in the request"
             continue
         path = typed.get(one.payload_name, request.parent / one.payload_name)
         if one.payload_name not in typed and not path.is_file():
@@ -52,5 +59,5 @@ def check(wanted: "Request", request: Path, given: Sequence[Path]) -> dict[str, 
             continue
         with opened(path, "pipes" if one.payload_name in typed else "files") as source:
             receive(one, source)
-        seen[one.name] = "yes, with this size and digest"
+        seen[one.name] = _CIPHERTEXT if one.encrypted else "yes, with this size and digest"
     return seen

@@ -23,7 +23,7 @@ from fwsign.publish.publishing import PublishedPaths, Publisher
 from fwsign.publish.store import Store
 from fwsign.publish.writing import GivenPayload
 from fwsign.verify.channel import SeenChannel
-from fwsign.verify.verified import VerifiedRelease
+from fwsign.verify.verified import VerifiedChannel, VerifiedRelease
 from fwsign.verify.verifier import Verifier
 
 _LARGE: Final = 8 * 1024 * 1024
@@ -46,9 +46,9 @@ class PublishJudge:
         """Verify an envelope."""
         return self._verifier.verify(data, at=self._now)
 
-    def channel(self, data: bytes, seen: SeenChannel | None) -> None:
+    def channel(self, data: bytes, seen: SeenChannel | None) -> VerifiedChannel:
         """Verify a channel, which may follow the one seen."""
-        self._verifier.verify_channel(data, at=self._now, seen=seen)
+        return self._verifier.verify_channel(data, at=self._now, seen=seen)
 
     def releases(self, files: Sequence[Path]) -> list[GivenRelease]:
         """Verify envelopes and their payloads.

@@ -3,7 +3,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -12,6 +12,11 @@ from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.decrypt import DecryptOptions
 from fwsign.cli.options import PKI
 from fwsign.cli.sign.encrypt_options import EncryptOptions
+from fwsign.errors import FwsignError
+
+if TYPE_CHECKING:
+    from fwsign.cli.pki_trust import PkiTrust
+    from fwsign.cli.sign.encrypt_options import For
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -20,7 +25,7 @@ _ENVELOPE: TypeAlias = Annotated[
     typer.Argument(
         readable=False,
         metavar="ENVELOPE",
-        help="A .suit file, whoever signed it; - is standard input.",
+        help="A .suit file that verifies by the PKI; - is standard input.",
     ),
 ]
 _OUTPUT: TypeAlias = Annotated[
@@ -76,6 +81,7 @@ def rewrap(
     judges = Judges(trust.roots, tuple(trust.authorities), tuple(trust.crls), directory)
     with inputs.expecting_envelope(envelope):
         vendor = vendors_of(data)
+        _judge(data, trust, vendor)
     keys = find_keys(names, judges, vendor, inputs.now())
     wrapped = rewrap_it(data, decrypt.keys(), keys)
     if (output or envelope) == inputs.STREAM:
@@ -87,3 +93,30 @@ def rewrap(
     ui.out(str(output or envelope))
     ui.note("what is signed stays as it was; a group that is left out may have an earlier envelope")
     ui.next_command("verify", output or envelope)
+
+
+def _judge(data: bytes, trust: "PkiTrust", vendor: "For") -> None:
+    """Verify a release by the PKI before its keys are wrapped for anybody.
+
+    Else somebody of a group could put the wrapped keys of one release into another of his own, and
+    have them wrapped for his group.
+
+    Raises:
+        FwsignError: as `Verifier.verify`.
+    """
+    from fwsign.verify.policy import DevicePolicy, pins_for
+    from fwsign.verify.verifier import Verifier
+    from fwsign.x509.constraints import is_domain
+
+    known = is_domain(vendor.name)  # else the text was cut off
+    policy = DevicePolicy(
+        vendor=vendor.name if known else None,
+        profile="compat",
+        crls=tuple(trust.crls),
+        pinned_vendors=pins_for(trust.roots, "compat", vendor.name) if known else {},
+        tsa_anchors=tuple(trust.roots),
+    )
+    try:
+        Verifier(trust.roots, policy).verify(data, at=inputs.now())
+    except FwsignError as error:
+        raise error.with_more("its keys are wrapped for nobody") from error

@@ -35,7 +35,8 @@ class Verdict(NamedTuple):
         anchors: the files of the anchors.
         revocation: the typed value: "require", "off" or None.
         attachments: each attachment's path, by its name; None if it was not found.
-        decrypted: whether encrypted payloads were decrypted, and their plaintext checked.
+        decrypted: whether encrypted payloads that are here were decrypted, and their plaintext
+            checked.
     """
 
     release: VerifiedRelease
@@ -45,6 +46,10 @@ class Verdict(NamedTuple):
     revocation: str | None
     attachments: Mapping[str, Path | None]
     decrypted: bool = False
+
+    def is_decrypted(self, component: Component) -> bool:
+        """Tell whether an encrypted payload was here, and was decrypted."""
+        return self.decrypted and self.payloads[component.name] is not None
 
     @property
     def notes(self) -> list[str]:
@@ -99,7 +104,7 @@ def _recipients_as_json(view: Verdict, component: Component) -> dict[str, Any]:
     if component.encrypted is None:
         return {}
     found = [one.key_id.hex() for one in view.release.recipients(component)]
-    return {"recipients": found, "decrypted": view.decrypted}
+    return {"recipients": found, "decrypted": view.is_decrypted(component)}
 
 
 def _native_as_json(view: Verdict, component: Component) -> dict[str, Any]:
@@ -187,7 +192,8 @@ def _show_content(view: Verdict) -> None:
         )
         if groups := release.recipients(component):
             to = ", ".join(f"{one.key_id.hex()[:16]}..." for one in groups)
-            ui.out(f"  encrypted  to {to}{', and decrypted here' if view.decrypted else ''}")
+            done = ", and decrypted here" if view.is_decrypted(component) else ""
+            ui.out(f"  encrypted  to {to}{done}")
         if (stated := release.native(component)) is not None:
             ui.out(f"  native     {native_words(stated)}")
     for attachment in attachments_of(release):

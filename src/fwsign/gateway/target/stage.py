@@ -90,7 +90,11 @@ def stage(
     file = _File(handle, lambda done: progress(component.name, done, component.size))
     if is_inside(component.uri):
         file.truncate(0)
-        release.receive(component, None, file, delivery.keys())
+        try:
+            release.receive(component, None, file, delivery.keys())
+        except Tampered:
+            file.truncate(0)  # no plaintext of a refused payload stays
+            raise
     else:
         _fill(release, delivery, file, folders)
 

@@ -33,7 +33,8 @@ REFUSED_OF: Final = """
     SELECT code, count(*) FROM running WHERE manifest = ? AND code IS NOT NULL GROUP BY code"""
 RELEASES: Final = """
     SELECT manifest, vendor, product, version, sequence, notice,
-        count(*), sum(signed), min(since), max(since)
+        count(*), sum(signed), min(since), max(since),
+        count(DISTINCT CASE WHEN signed = 1 THEN device END)
     FROM running WHERE manifest IS NOT NULL
     GROUP BY manifest, vendor, product, version, sequence, notice"""
 REFUSALS: Final = """

@@ -20,6 +20,8 @@ RETRY_SECONDS: Final = 30
 """When a client may try again after the database failed."""
 WRONG: Final = 422
 """The status for lines of which one does not count."""
+BROKER: Final = "a broker"
+"""Who brought a line that came by one. Its topics name whom it likes, and no certificate."""
 
 
 class IntakeReply(NamedTuple):
@@ -82,7 +84,7 @@ class CollectorService:
             if batch.lines:
                 taken = take(run, batch, now, direct=direct)
             if batch.refusal is not None:
-                reject(run, client, batch.refused, batch.refusal, now)
+                reject(run, client if direct else BROKER, batch.refused, batch.refusal, now)
         return taken
 
 

@@ -27,6 +27,8 @@ ANSWER_SECONDS: Final = 20.0
 """The longest time for the broker's answer to a message or a subscription."""
 MAX_WAITING: Final = 16
 """Messages that are taken in before the first is asked for."""
+MAX_HELD: Final = 256
+"""Messages that are kept while an answer is waited for; who sent others sends them again."""
 _FAILURE: Final = 128
 """MQTT 5 s.2.4: reason codes from here on are failures."""
 
@@ -201,7 +203,8 @@ class Link:
         message = given[2]
         with contextlib.suppress(UnicodeDecodeError):  # of the topic
             mark = getattr(message.properties, "CorrelationData", b"")
-            self._messages.append(Arrival(message.topic, bytes(message.payload), mark))
+            if len(self._messages) < MAX_HELD:
+                self._messages.append(Arrival(message.topic, bytes(message.payload), mark))
         if self._terms.fed and self._sock is not None:
             self._sock.refill()
 

@@ -135,7 +135,7 @@ def serve(
                     _one(link, answer)
                     failures = 0
         except Failed as error:
-            if error.code not in ("io.fetch-connect", "io.mqtt-refused", "io.mqtt-lost"):
+            if not error.code.startswith("io."):  # such as a certificate that is being renewed
                 raise
             failures += 1
             seconds = pause(failures, share())

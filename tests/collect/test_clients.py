@@ -84,6 +84,14 @@ def test_who_is_no_client() -> None:
         found.name_of([signer.der, devices_ca().der], NOW)
 
 
+def test_lists_of_other_cas_alone_do_not_switch_revocation_off(tmp_path: Path) -> None:
+    path = tmp_path / "other.pem"
+    made_by = make_crl(make_ca("Other", days=LONG), (), days=LONG, number=1)
+    path.write_bytes(x509.load_der_x509_crl(made_by).public_bytes(Encoding.PEM))
+    with refused("stale.crl-missing", 'none of the CRLs is by an issuer of client "gw-1"'):
+        made([path], []).name_of([device_leaf("gw-1").der], NOW)
+
+
 def test_a_file_without_a_root_is_refused() -> None:
     with refused("io.format", "there is no root among the certificates for clients"):
         split_roots([devices_ca().der])

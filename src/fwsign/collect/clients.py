@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.collect.judge import CollectorTrust
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Stale
 from fwsign.pki.paths.purpose import belonging, judge_pool
 from fwsign.x509.anchor import Anchor
 
@@ -104,11 +104,16 @@ class Clients(NamedTuple):
             FwsignError: its certificate does not count.
         """
         pool = (*chain[1:], *self.pool)
-        crls = belonging(self.crls.get(), (*chain, *pool), self.roots)
+        held = self.crls.get()
+        crls = belonging(held, (*chain, *pool), self.roots)
         found = judge_pool(chain[0], pool, self.roots, purpose="client", at=now, crls=crls).verdict
         if isinstance(found, FwsignError):
             raise found
-        return found.path.name
+        name = found.path.name
+        if held and not found.revocation_checked:
+            what = f'none of the CRLs is by an issuer of client "{name:.80}"'
+            raise Stale("stale.crl-missing", what, expected="a CRL of each CA", found="none")
+        return name
 
     def trust(self) -> CollectorTrust:
         """Return what receipts are judged by now."""

@@ -39,7 +39,7 @@ def page(
     """Write the fleet as a page for the browser: one file, which loads nothing.
 
     It has the numbers of the whole fleet, and some devices of each kind with their histories. With
-    --page fwsign collect serves the same page, which asks for every device.
+    --viewer fwsign collect serves the same page, which asks for every device.
     """
     from fwsign import spans
     from fwsign.files import write_atomic

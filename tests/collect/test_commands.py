@@ -157,9 +157,10 @@ class TestReport:
         gateway = reporting_gateway(tmp_path, "gw-1", place, "mqtts://broker.example")
         with State.open(gateway.device.state) as state:
             for number in range(3):
-                line = state.append_receipt({"kind": "test", "number": number})
-            lines = len(list(state.receipt_lines()))
-            place_then = SpoolPlace("mqtts://broker.example", lines, line_digest(line))
+                state.append_receipt({"kind": "test", "number": number})
+            every = list(state.receipt_lines())
+            newest, lines = every[-1], len(every)
+            place_then = SpoolPlace("mqtts://broker.example", lines, line_digest(newest))
             state.remember(SPOOL, place_then.encode())
         words = ("receipts", "prune", "--config", gateway.config, "--keep", "1")
         found = run(*words, "--lines", tmp_path / "a.jsonl")

@@ -280,6 +280,31 @@ def test_problems_are_named_and_count_nowhere_else(store: FleetStore) -> None:
     assert forged.detail.startswith(f'sent by "{HOSTILE}", 3 times: untrusted.receipt: ')
 
 
+def test_one_device_does_not_hide_the_problems_of_others(store: FleetStore) -> None:
+    with store.transaction() as run:
+        hostile(run)
+        take(run, "loud", receipt("loud", "installed", release=release()))
+        ((device,),) = run.rows("SELECT device FROM devices WHERE name = 'loud'")
+        for number in range(module.MAX_PROBLEMS + 10):
+            run.rows(
+                "INSERT INTO breaks (device, kind, noticed, digest, chain) VALUES (?, 'gap', ?, ?,"
+                " 1)",
+                *(device, AT + number, bytes([number]) * 32),
+            )
+            run.rows(
+                "INSERT INTO forged (client, claimed, first_seen, last_seen, times, code, message,"
+                " digest, line) VALUES ('loud', NULL, ?, ?, 2, 'x', 'y', ?, 'z')",
+                *(AT, AT + number, bytes([number]) * 32),
+            )
+    with asked(store) as questions:
+        found = [(one.kind, one.device) for one in questions.problems()]
+        details = [one.detail for one in questions.problems()]
+    assert sorted(found, key=str) == sorted(
+        [("gap", "loud"), ("forged", None), ("fork", "evil"), ("forged", HOSTILE)], key=str
+    )
+    assert f'sent by "loud", {2 * (module.MAX_PROBLEMS + 10)} times: x: y' in details
+
+
 def test_a_break_that_was_mended_is_no_problem(store: FleetStore) -> None:
     with store.transaction() as run:
         hostile(run)

@@ -185,7 +185,7 @@ class FleetRefusal(NamedTuple):
 
 
 class FleetProblem(NamedTuple):
-    """A fault in what devices sent, as the collector noticed it; nothing of it counts."""
+    """A fault in what devices sent, as the collector noticed it; no refused line counts."""
 
     noticed: int
     kind: str

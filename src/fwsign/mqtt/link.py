@@ -80,15 +80,21 @@ class Link:
     ) -> None:
         self.close()
 
-    def subscribe(self, topic: str) -> None:
-        """Ask for the messages of a topic; those that it retains come at once.
+    def subscribe(self, topic: str, *, retained: bool = True) -> None:
+        """Ask for the messages of a topic.
+
+        Args:
+            topic: the topic.
+            retained: whether the message that the broker retains for it comes at once.
 
         Raises:
             Failed: `io.mqtt-refused`, `io.mqtt-lost`.
         """
         from fwsign.mqtt.client import subscribe
 
-        found = self._answer(subscribe(self._client, topic), f"the subscription of {topic}")
+        found = self._answer(
+            subscribe(self._client, topic, retained=retained), f"the subscription of {topic}"
+        )
         self._refuse(found[0] if found else None, f"to give messages of {topic}")
 
     def publish(

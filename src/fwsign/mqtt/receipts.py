@@ -60,7 +60,8 @@ class Uplink:
         self._broker, self._topic = broker, topic_of(device)
         self._link = Link(broker, rules, LinkTerms())
         try:
-            self._link.subscribe(f"{self._topic}/ack")
+            # An answer that is kept for ever is none to what is sent now.
+            self._link.subscribe(f"{self._topic}/ack", retained=False)
         except BaseException:
             self._link.close()
             raise

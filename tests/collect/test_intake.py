@@ -81,6 +81,16 @@ def test_a_station_may_hand_in_receipts_of_others(taker: Taker) -> None:
     assert station.send(device.lines, "line-4").status == 422
 
 
+def test_an_old_copy_from_a_station_does_not_set_a_device_back(taker: Taker) -> None:
+    device = chain_of("gw-1", 3)
+    station = taker._replace(trust=taker.trust._replace(stations=("line-3",)))
+    assert station.send(device.lines).status == 200
+    assert station.send(device.lines[:1], "line-3").status == 200
+    assert taker.breaks == []
+    assert station.send(device.lines[:1]).status == 200
+    assert taker.breaks == [("behind", False)]
+
+
 def test_forged_receipt_is_kept_apart_and_not_counted(taker: Taker) -> None:
     device = chain_of("gw-1", 3)
     forged = device.lines[1].replace('"result":"installed"', '"result":"committed"')

@@ -82,7 +82,9 @@ class CollectorService:
         taken = None
         with self.store.transaction() as run:
             if batch.lines:
-                taken = take(run, batch, now, direct=direct)
+                # What a station brings may be an old copy: it says nothing of where a device is.
+                own = direct and batch.owner == client
+                taken = take(run, batch, now, direct=own)
             if batch.refusal is not None:
                 reject(run, client if direct else BROKER, batch.refused, batch.refusal, now)
         return taken

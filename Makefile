@@ -33,7 +33,7 @@ demo: $(VENV)/.package $(VENV)/.extras
 ready: $(ready)
 
 test: lint
-	$(bin)/python -m pytest -n auto --dist worksteal --cov --cov-report=
+	$(bin)/python -m pytest -n auto --dist worksteal --timeout 600 --cov --cov-report=
 	$(bin)/python tools/check-coverage
 
 test-versions: $(ready)

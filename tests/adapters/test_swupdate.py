@@ -14,6 +14,13 @@ from support import refused, require_program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="SWUpdate is for Linux")
 NAME = "system.swu"
+SCRIPT = """#!/bin/sh
+said=$({program} -H board:1.0 -k {key} -i /proc/self/fd/0 2>&1)
+printf '%s\\n' "$said"
+case $said in *'SWUPDATE successful'*) exit 0 ;; esac
+exit 1
+"""
+"""As docs/adapters.md has it: SWUpdate 2022.12 may end with status 1 after a success."""
 
 
 def openssl(*words: str, data: bytes = b"") -> bytes:
@@ -54,7 +61,10 @@ def test_a_release_goes_through_swupdate_and_comes_back(tmp_path: Path) -> None:
     gateway, slot = TrialGateway(tmp_path), tmp_path / "slot"
     slot.write_bytes(bytes(100_000))
     keys = new_key(tmp_path)
-    command = [program, "-H", "board:1.0", "-k", keys[1], "-i", "/proc/self/fd/0"]
+    script = tmp_path / "swu"
+    script.write_text(SCRIPT.format(program=program, key=keys[1]))
+    script.chmod(0o755)
+    command = [str(script)]
     verbs = {"activate": command, "confirm": ["/bin/true"], "revert": command}
     gateway.configure(f"[exec.{json.dumps(NAME)}]", **verbs)
 

@@ -411,7 +411,8 @@ def test_it_is_asked_for_in_an_imported_pki_below_a_root() -> None:
     refused(
         run("pki", "issue", "client", "c", "--pki", "ours", PLAIN),
         5,
-        'the CA "Acme Issuing CA" may not issue a client: it is for codeSigning, timeStamping',
+        'the CA "Acme Issuing CA" may not issue a client: it is for codeSigning, timeStamping, '
+        "configSigning",
         "fwsign pki renew issuing-tls makes a CA for servers and clients",
     )
     good("pki", "renew", "issuing-tls", "--pki", "ours", PLAIN)

@@ -29,12 +29,14 @@ class FoundSigner(NamedTuple):
         chain: DER certificates, leaf first, up to and without the anchor.
         anchor: the anchor that devices pin.
         crls: DER CRLs.
+        of_pki: whether it is an entry of a PKI, whose key another may hold.
     """
 
     uri: str
     chain: tuple[bytes, ...]
     anchor: Anchor
     crls: tuple[bytes, ...]
+    of_pki: bool = False
 
     @property
     def name(self) -> str:
@@ -87,7 +89,8 @@ def from_pki(directory: Path, name: str, crls: "Sequence[Path]") -> FoundSigner:
         ui.note(f'warning: devices that know only the root "{old}" refuse this: {why}')
     given = inputs.load_pem(crls, "X509 CRL", "CRL")
     anchor = Anchor.from_certificate(root.public_bytes(Encoding.DER))
-    return FoundSigner(pki.key_uri(name), chain, anchor, (*pki.crls(name, at=now), *given))
+    crl_list = (*pki.crls(name, at=now), *given)
+    return FoundSigner(pki.key_uri(name), chain, anchor, crl_list, of_pki=True)
 
 
 def from_key(uri: str, chain: Path, source: str | None, crls: "Sequence[Path]") -> FoundSigner:
@@ -153,7 +156,7 @@ def opened(found: FoundSigner, source: str | None) -> Signing:
     try:
         signer = signer_from_uri(found.uri, asks)
     except Failed as error:
-        if error.code != "io.missing":
+        if error.code != "io.missing" or not found.of_pki or Path(found.uri).exists():
             raise
         raise error.with_hint(_ELSEWHERE) from None
     place = place_of(signer, found.uri)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fwsign.adapters.mender import MAX_FILES, MenderModule, find
+from fwsign.errors import FwsignError
 from gateway.kit import make_gateway
 from gateway.trial_kit import TrialGateway
 from support import for_child, refused, require_program
@@ -96,6 +97,23 @@ def test_mender_goes_back_during_the_trial(module: Module) -> None:
     module.run("ArtifactInstall")
     module.run("ArtifactRollback")
     assert (module.gateway.app, module.gateway.record) == (b"old", None)
+
+
+@pytest.mark.parametrize("brought", ["another release", "nothing", "garbage"])
+def test_an_artifact_that_was_refused_ends_no_trial_of_another_release(
+    module: Module, brought: str
+) -> None:
+    """Mender goes back after each failure, and whoever has its server can let one happen."""
+    module.gateway.healthy("exit 75")
+    assert module.gateway.install(module.gateway.release(2)).verdict == "on trial"
+    if brought == "another release":
+        module.brings(module.gateway.release(0, b"evil"))
+    elif brought == "garbage":
+        (module.directory / "files" / "a.suit").write_bytes(b"evil")
+    with pytest.raises(FwsignError, match=r"."):
+        module.run("ArtifactInstall")
+    module.run("ArtifactRollback")
+    assert (module.gateway.app, module.gateway.record is None) == (b"new", False)
 
 
 def test_without_trials_there_is_no_going_back(tmp_path: Path) -> None:

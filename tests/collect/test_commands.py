@@ -12,6 +12,9 @@ from cli.kit import refused, run
 from collect.kit import chain_of, devices_ca, sqlite_address
 from collect.server_kit import Place, make_place, pem_files, reporting_gateway
 from fwsign.gateway.config.device import load
+from fwsign.gateway.report.spool import SPOOL, SpoolPlace
+from fwsign.memory.state import State
+from fwsign.receipts.chain import line_digest
 from support import refused as raises
 
 TO = "https://collector.example/receipts"
@@ -147,6 +150,25 @@ class TestReport:
             f"{gateway.config} names no collector",
             'put to = "https://HOST/receipts" into [report]',
         )
+
+    def test_what_a_broker_acknowledged_is_not_pruned_without_a_word(
+        self, tmp_path: Path, place: Place
+    ) -> None:
+        gateway = reporting_gateway(tmp_path, "gw-1", place, "mqtts://broker.example")
+        with State.open(gateway.device.state) as state:
+            for number in range(3):
+                state.append_receipt({"kind": "test", "number": number})
+            every = list(state.receipt_lines())
+            newest, lines = every[-1], len(every)
+            place_then = SpoolPlace("mqtts://broker.example", lines, line_digest(newest))
+            state.remember(SPOOL, place_then.encode())
+        words = ("receipts", "prune", "--config", gateway.config, "--keep", "1")
+        found = run(*words, "--lines", tmp_path / "a.jsonl")
+        why = "what a broker says does not prove that a collector has them; --unreported removes"
+        assert f"fwsign: {lines - 1} receipts stay: {why} them" in found.err
+        assert found.out.startswith("pruned  0 receipts")
+        found = run(*words, "--unreported", "--lines", tmp_path / "b.jsonl")
+        assert (found.err, found.out.startswith(f"pruned  {lines - 1} receipts")) == ("", True)
 
     def test_a_key_that_is_not_there_is_told_by_its_option(self, tmp_path: Path) -> None:
         file = tmp_path / "lines"

@@ -81,6 +81,16 @@ def test_a_station_may_hand_in_receipts_of_others(taker: Taker) -> None:
     assert station.send(device.lines, "line-4").status == 422
 
 
+def test_an_old_copy_from_a_station_does_not_set_a_device_back(taker: Taker) -> None:
+    device = chain_of("gw-1", 3)
+    station = taker._replace(trust=taker.trust._replace(stations=("line-3",)))
+    assert station.send(device.lines).status == 200
+    assert station.send(device.lines[:1], "line-3").status == 200
+    assert taker.breaks == []
+    assert station.send(device.lines[:1]).status == 200
+    assert taker.breaks == [("behind", False)]
+
+
 def test_forged_receipt_is_kept_apart_and_not_counted(taker: Taker) -> None:
     device = chain_of("gw-1", 3)
     forged = device.lines[1].replace('"result":"installed"', '"result":"committed"')
@@ -102,6 +112,35 @@ def test_forged_receipts_of_one_client_are_bounded(taker: Taker) -> None:
         assert taker.send([f'{{"n":{number}}}']).status == 422
     ((count, times),) = taker.rows("SELECT COUNT(*), SUM(times) FROM forged")
     assert (count, times) == (64, 70)
+
+
+def test_forged_lines_by_a_broker_are_bounded_and_blame_no_device(taker: Taker) -> None:
+    """The topic is the broker's word: it has as many names as it likes."""
+    for number in range(70):
+        reply = taker.send([f'{{"n":{number}}}'], f"gw-{number}", direct=False)
+        assert reply.status == 422
+    found = taker.rows("SELECT client, COUNT(*), SUM(times) FROM forged GROUP BY client")
+    assert [(one[0], int(one[1]), int(one[2])) for one in found] == [("a broker", 64, 70)]
+
+
+@pytest.mark.parametrize("before", ["zz", "", "ab", "AB" * 32, "0" * 63 + "\0"])
+def test_a_first_line_after_no_digest_is_refused(taker: Taker, before: str) -> None:
+    device = Chain("gw-1")
+    device.lines = []
+    device.add(previous=before or "-")
+    reply = taker.send(device.lines)
+    assert (reply.status, reply.content["code"]) == (422, "malformed.receipt")
+    assert reply.content["message"] == "receipt 1 names no digest as that of the line before"
+
+
+def test_a_simulated_board_is_in_no_history_of_a_real_one(taker: Taker) -> None:
+    station = Chain("line-1")
+    for simulated in (True, False):
+        board = {"identity": "mac:01", "simulated": simulated}
+        station.add("verified", kind="flash", board=board, release=release("1.0", 1))
+    assert taker.send(station.lines, "line-1").status == 200
+    assert taker.rows("SELECT board FROM receipts ORDER BY receipt") == [(None,), ("mac:01",)]
+    assert ("line-1", "mac:01", "1.0", "installed") in taker.running()
 
 
 def test_a_receipt_without_a_signature_is_refused(taker: Taker) -> None:

@@ -1,5 +1,6 @@
 """The limits of the collector's server: slow, large, many, and silent clients."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -154,6 +155,28 @@ def test_many_connections_leave_room_for_nobody_but_do_not_stay(collector: Colle
     while collector.send(chain_of("gw-many", 1).lines, "gw-many").status != 200:
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_one_client_does_not_take_all_connections(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_module, "MAX_OF_CLIENT", 2)
+    held = [collector.connect() for _ in range(2)]
+    try:
+        for one in held:
+            one.sendall(HEAD)
+        with contextlib.suppress(OSError), collector.connect() as third:
+            third.sendall(HEAD + b"Content-Length: 1\r\n\r\n!")
+            assert said(third) == b""
+        assert collector.send(chain_of("gw-other", 1).lines, "gw-other").status == 200
+    finally:
+        for one in held:
+            one.close()
+    end = time.monotonic() + 10
+    while serve_module._Protocol._held:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert collector.send(chain_of("gw-1", 1).lines).status == 200
 
 
 def test_a_fault_in_one_request_ends_no_other(collector: Collector) -> None:

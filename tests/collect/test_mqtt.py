@@ -7,12 +7,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from collect.kit import Chain, sqlite_address
+from collect.kit import Chain, devices_root, sqlite_address
 from collect.server_kit import Collector, collecting, make_place
+from fwsign.collect.app import PER_CLIENT, CollectorApp
+from fwsign.collect.broker import BrokerIntake, BrokerPlace
+from fwsign.collect.clients import Clients, HeldCrls, split_roots
+from fwsign.collect.service import CollectorService
 from fwsign.collect.store import open_store
+from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.report.run import send_to
 from fwsign.gateway.report.sending import Reported
 from fwsign.gateway.report.spool import FileSpool
+from fwsign.mqtt.address import Broker
 from mqtt_kit import Running, Site, make_site, mosquitto
 from support import NOW, Entity, refused
 
@@ -50,6 +56,19 @@ def chain_of(site: Site, name: str, count: int) -> Chain:
     for _ in range(count):
         device.add()
     return device
+
+
+def test_a_broker_does_not_use_up_what_clients_of_https_may_send(tmp_path: Path) -> None:
+    place = BrokerPlace(Broker("localhost"), FetchRules())
+    roots, pool = split_roots([devices_root().der])
+    clients = Clients(roots, pool, roots, HeldCrls((), lambda _: (), print))
+    with open_store(sqlite_address(tmp_path)) as store:
+        service = CollectorService(store, lambda: NOW)
+        app = CollectorApp(service, clients, lambda: NOW, lambda _: None)
+        intake = BrokerIntake(place, service, clients, lambda _: None)
+        answers = [intake._answer("gw-1", b"{}\n") for _ in range(PER_CLIENT + 10)]
+    assert [one is None for one in answers].index(True) == PER_CLIENT
+    assert intake._limits is not app._limits
 
 
 def report(broker: Running, file: Path, lines: list[str], name: str, seconds: float) -> Reported:

@@ -62,6 +62,7 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ("sqlite:///", "is not sqlite:///FILE"),
         ("postgresql://me:s3cret@host/fleet", "a password in the address is seen by every user"),
         ("postgres://host/fleet?user=me&password=s3cret", "a password in the address"),
+        ("postgresql://host/fleet?sslpassword=s3cret", "a password in the address"),
         ("postgresql://[host/fleet", "the store is not sqlite"),
     ],
 )

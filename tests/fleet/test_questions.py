@@ -1,5 +1,6 @@
 """The answers of a small fleet, on SQLite and on PostgreSQL."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from collect.postgres import Postgres, emptied
 from fleet.kit import AT, CVE, DAY, HOSTILE, hostile, receipt, release, small, take
 from fwsign.collect.store import FleetStore, open_store
 from fwsign.fleet import questions as module
-from fwsign.fleet.model import FleetTotals
+from fwsign.fleet.model import FleetTotals, read_notice
 from fwsign.fleet.questions import DeviceFilter, Questions, curves_of, shown_releases
 from support import refused
 
@@ -207,6 +208,35 @@ def test_one_device_cannot_rename_a_release_that_others_run(store: FleetStore) -
     assert (found.devices, found.disputed) == (3, 1)
 
 
+def test_a_device_with_many_boards_has_one_voice(store: FleetStore) -> None:
+    true, false = release("1.4.0", 14), release("0.0", 99, advisories=("CVE-1",))
+    false["manifest_digest"] = true["manifest_digest"]
+    with store.transaction() as run:
+        for number in range(5):
+            board = {"identity": f"mac:{number}"}
+            flashed = receipt("aaa", "verified", kind="flash", board=board, release=false)
+            take(run, "aaa", flashed)
+        for name in ("gw-1", "gw-2"):
+            take(run, name, receipt(name, "installed", release=true))
+    with asked(store) as questions:
+        (found,) = questions.releases()
+    assert (found.version, found.sequence, found.advisories) == ("1.4.0", 14, ())
+    assert (found.devices, found.disputed) == (7, 5)
+
+
+@pytest.mark.parametrize("wild", [5, ["security"], {"a": 1}, True])
+def test_a_class_that_is_no_text_breaks_no_answer(store: FleetStore, wild: object) -> None:
+    with store.transaction() as run:
+        strange = {**release(), "class": wild}
+        take(run, "gw-1", receipt("gw-1", "installed", release=strange))
+        other = {**release("2.0"), "advisories": ["CVE-1", wild]}
+        take(run, "gw-2", receipt("gw-2", "installed", release=other))
+    with asked(store) as questions:
+        found = questions.releases()
+    assert [(one.release_class, one.advisories) for one in found] == [(None, ()), (None, ())]
+    assert read_notice(json.dumps({"class": wild, "advisories": []})) == (None, ())
+
+
 def test_unsigned_lines_cannot_rename_a_release_that_others_signed(store: FleetStore) -> None:
     true, false = release("1.4.0", 14), release("0.0", 99)
     false["manifest_digest"] = true["manifest_digest"]
@@ -248,6 +278,31 @@ def test_problems_are_named_and_count_nowhere_else(store: FleetStore) -> None:
     )
     assert forged.device == HOSTILE
     assert forged.detail.startswith(f'sent by "{HOSTILE}", 3 times: untrusted.receipt: ')
+
+
+def test_one_device_does_not_hide_the_problems_of_others(store: FleetStore) -> None:
+    with store.transaction() as run:
+        hostile(run)
+        take(run, "loud", receipt("loud", "installed", release=release()))
+        ((device,),) = run.rows("SELECT device FROM devices WHERE name = 'loud'")
+        for number in range(module.MAX_PROBLEMS + 10):
+            run.rows(
+                "INSERT INTO breaks (device, kind, noticed, digest, chain) VALUES (?, 'gap', ?, ?,"
+                " 1)",
+                *(device, AT + number, bytes([number]) * 32),
+            )
+            run.rows(
+                "INSERT INTO forged (client, claimed, first_seen, last_seen, times, code, message,"
+                " digest, line) VALUES ('loud', NULL, ?, ?, 2, 'x', 'y', ?, 'z')",
+                *(AT, AT + number, bytes([number]) * 32),
+            )
+    with asked(store) as questions:
+        found = [(one.kind, one.device) for one in questions.problems()]
+        details = [one.detail for one in questions.problems()]
+    assert sorted(found, key=str) == sorted(
+        [("gap", "loud"), ("forged", None), ("fork", "evil"), ("forged", HOSTILE)], key=str
+    )
+    assert f'sent by "loud", {2 * (module.MAX_PROBLEMS + 10)} times: x: y' in details
 
 
 def test_a_break_that_was_mended_is_no_problem(store: FleetStore) -> None:

@@ -61,6 +61,15 @@ def test_a_body_is_sent_and_answered(server: Server, tmp_path: Path) -> None:
     assert post(server, saying(429, Retry_After="7")) == Posted(429, b"", 7)
 
 
+@pytest.mark.parametrize("kind", ["target", "gateway"])
+def test_a_token_of_hawkbit_goes_to_no_collector(server: Server, tmp_path: Path, kind: str) -> None:
+    token = tmp_path / "token"
+    token.write_text("a-token-of-this-gateway")
+    token.chmod(0o600)
+    assert post(server, saying(200), token_file=token, token_kind=kind).status == 200
+    assert "Authorization" not in server.heads[0]
+
+
 def test_a_redirect_is_an_answer_and_not_followed(server: Server) -> None:
     found = post(server, saying(307, Location=server.url("/elsewhere")))
     assert found.status == 307

@@ -273,6 +273,27 @@ def acknowledged_after(device: Device) -> int:
         return acknowledged(state, TO)
 
 
+def test_what_a_broker_acknowledges_is_not_pruned(tmp_path: Path) -> None:
+    """It can invent an answer, and the only copy is here."""
+    device, to = Device(tmp_path / "memory", in_file=False), "mqtts://broker.example"
+    device.write(5)
+    assert device.report(Honest(), to=to).sent == 5
+    assert device.report(Honest(), to=to).sent == 0
+    with State.open(device.path) as state:
+        assert acknowledged(state, to) == 0
+
+
+@pytest.mark.parametrize("wrong", [b"\xff\n", b"no receipt\n", b"\n"])
+def test_what_is_no_receipt_does_not_leave_a_file(tmp_path: Path, wrong: bytes) -> None:
+    device, collector = Device(tmp_path / "receipts", in_file=True), Honest()
+    device.write(2)
+    with device.path.open("ab") as file:
+        file.write(wrong)
+    with refused("malformed.receipt", "receipt 3 is not a line of canonical JSON"):
+        device.report(collector)
+    assert collector.lines == device.lines  # those before it
+
+
 def test_an_empty_memory_has_nothing_to_report(tmp_path: Path) -> None:
     device = Device(tmp_path / "memory", in_file=False)
     assert device.report(Honest()) == Reported(0, None)

@@ -144,6 +144,17 @@ def test_receipts_and_their_answer(broker: Running, site: Site) -> None:
         collector.join(20)
 
 
+def test_an_answer_that_a_broker_retains_is_none(broker: Running, site: Site) -> None:
+    """It would stand before every answer that is meant, for ever."""
+    topic = f"{topic_of('gateway-7')}/ack"
+    with Link(broker.broker, site.rules("collector")) as link:
+        link.publish(topic, b"old", retain=True)
+        with Uplink(broker.broker, site.rules("gateway-7"), "gateway-7") as up:
+            found = refusal(lambda: up.send(b"one", 0.5), "io.mqtt-lost")
+        link.publish(topic, b"", retain=True)
+    assert found.message.startswith("no collector answers at ")
+
+
 def wait_until(done: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not done():

@@ -198,6 +198,28 @@ def test_a_collector_takes_more_but_not_what_is_no_message(site: Site) -> None:
     assert found.found == "it sends more than 10000 bytes in 60 seconds"
 
 
+def test_what_comes_while_an_answer_is_waited_for_is_bounded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that keeps an answer back must not fill the collector's memory meanwhile."""
+    monkeypatch.setattr(links, "MAX_HELD", 20)
+    terms = LinkTerms(fed=True)
+
+    def speech(one: ssl.SSLSocket) -> None:
+        welcome(one)
+        one.recv(4096)
+        one.sendall(message(TOPIC, b"x" * 500) * 300 + packet(0x40, b"\0\2"))
+        silent(one)
+
+    with talking(site, speech) as broker, Link(broker, site.rules("collector"), terms) as link:
+        link.subscribe(TOPIC)
+        link.publish("other", b"1")
+        taken = 0
+        while link.wait(0.5) is not None:
+            taken += 1
+    assert taken == 20
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
 
 from collect.kit import Chain, chain_of, device_leaf, devices_ca, devices_root
 from fwsign.receipts.chain import judge_lines, line_digest
+from fwsign.x509 import revocation
+from fwsign.x509.crl import Crl, parse_crl
 from gateway.server import LONG
 from support import NOW, Entity, make_crl, refused
 
@@ -56,6 +59,37 @@ def test_revocation_counts_without_dates() -> None:
                 device.lines, (), ANCHORS, crls=lists(device_leaf("gw-stolen")), dates=False
             )
         )
+
+
+def test_long_lists_are_read_once_for_all_lines_of_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A device waits some seconds for an answer, and a list can be of tens of thousands."""
+    read = list[bytes]()
+
+    def counted(data: bytes) -> Crl:
+        read.append(data)
+        return parse_crl(data)
+
+    monkeypatch.setattr(revocation, "parse_crl", counted)
+    lines = chain_of("gw-1", 20).lines
+    assert len(list(judge_lines(lines, (), ANCHORS, crls=lists(), dates=False))) == 20
+    assert len(read) == 2
+
+
+def test_each_line_of_a_device_that_was_taken_out_of_use_has_its_own_time() -> None:
+    device = Chain("gw-1")
+    for days in (3, 2, 0):
+        device.add(clock=(NOW - timedelta(days=days)).isoformat())
+    over = x509.ReasonFlags.cessation_of_operation
+    both = (
+        make_crl(devices_ca(), (device_leaf("gw-1"),), days=LONG, reason=over),
+        make_crl(devices_root(), days=LONG),
+    )
+    judged = judge_lines(device.lines, (), ANCHORS, crls=both, dates=False)
+    assert [next(judged).signer, next(judged).signer] == ["gw-1", "gw-1"]
+    with refused("untrusted.revoked", 'receipt 3: certificate "gw-1" revoked'):
+        next(judged)
 
 
 @pytest.mark.parametrize("unsigned", [False, True])

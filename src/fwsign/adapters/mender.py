@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
+from fwsign.files import read_bytes
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.gateway.install import install
 from fwsign.gateway.rollback import rollback
 from fwsign.gateway.run.session import InstallRequest, opened
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
 from fwsign.gateway.trial.ends import trial
 from fwsign.gateway.trial.record import read_trial
@@ -80,11 +83,22 @@ class MenderModule(NamedTuple):
             raise found.refusal()
 
     def _roll_back(self) -> None:
-        """Bring the release before back, unless fwsign has done that, or nothing was installed."""
+        """Bring the release before back, unless fwsign has done that, or nothing was installed.
+
+        A trial of another release goes on: an artifact that was refused must not end it.
+        """
         with opened(self.request.device) as state:
             record = read_trial(state)
-        if record is not None and record.phase != "stays":
+        if record is not None and record.phase != "stays" and self._brings(record.release.manifest):
             rollback(self.request)
+
+    def _brings(self, manifest: str) -> bool:
+        """Tell whether the artifact has the release with a manifest digest."""
+        try:
+            envelope, _ = find(self.directory / FILES)
+            return digest_of(read_bytes(envelope, MAX_ENVELOPE_SIZE)) == manifest
+        except Failed:  # none, or one that cannot be read: it was never installed
+            return False
 
 
 def find(directory: Path) -> tuple[Path, list[Path]]:

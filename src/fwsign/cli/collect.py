@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from fwsign.collect.clients import Clients
     from fwsign.collect.service import CollectorService
     from fwsign.collect.store import FleetStore
-    from fwsign.est.limits import RateLimits
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -206,7 +205,7 @@ def collect(
         service = CollectorService(opened, inputs.now)
         limits = RateLimits(PER_CLIENT, OVERALL, str)
         app = CollectorApp(service, clients, inputs.now, _tell, limits)
-        intake = _intake(mqtt, service, clients, limits)
+        intake = _intake(mqtt, service, clients)
         routes = _routes(opened, clients, looking)
         listener = listening(listen)
         address = address_of(listener)
@@ -216,7 +215,7 @@ def collect(
 
 
 def _intake(
-    given: _Mqtt, service: "CollectorService", clients: "Clients", limits: "RateLimits"
+    given: _Mqtt, service: "CollectorService", clients: "Clients"
 ) -> AbstractContextManager[object]:
     """Return the intake from a broker; one of nothing without --mqtt."""
     if given.mqtt is None:
@@ -235,7 +234,7 @@ def _intake(
     rules = FetchRules(
         (broker.host,), given.mqtt_ca, client_cert=given.mqtt_cert, client_key=given.mqtt_key
     )
-    return BrokerIntake(BrokerPlace(broker, rules), service, clients, limits, _tell)
+    return BrokerIntake(BrokerPlace(broker, rules), service, clients, _tell)
 
 
 def _routes(store: "FleetStore", clients: "Clients", looking: _Looking) -> list[Any]:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from fwsign.collect.clients import Clients
+from fwsign.collect.clients import ClientNames, Clients
 from fwsign.collect.judge import MAX_BODY
 from fwsign.collect.service import CollectorService, IntakeReply, refused
 from fwsign.errors import FwsignError
@@ -68,6 +68,7 @@ class CollectorApp:
         limits: RateLimits | None = None,
     ) -> None:
         self._service, self._clients, self._clock, self._tell = service, clients, clock, tell
+        self._names = ClientNames(clients)
         self._limits = limits or RateLimits(PER_CLIENT, OVERALL, str)
         self._workers: CapacityLimiter | None = None
 
@@ -92,7 +93,7 @@ class CollectorApp:
         if not chain:
             return _plain(403, "a certificate of a TLS client is needed"), address
         try:
-            client = await self._run(lambda: self._clients.name_of(chain, self._clock()))
+            client = await self._run(lambda: self._names.name_of(chain, self._clock()))
         except FwsignError as refusal:
             return refused(403, refusal), address
         if not self._limits.take(client, time.monotonic()):

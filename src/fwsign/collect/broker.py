@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from fwsign.collect.app import CollectorEvent
+from fwsign.collect.app import OVERALL, PER_CLIENT, CollectorEvent
 from fwsign.collect.clients import Clients
 from fwsign.collect.service import CollectorService
 from fwsign.errors import FwsignError
@@ -40,7 +40,6 @@ class BrokerIntake:
         place: the broker.
         service: judges and stores.
         clients: whose receipts count.
-        limits: how often one device may send.
         tell: told of each message, and of connections that end.
     """
 
@@ -49,11 +48,12 @@ class BrokerIntake:
         place: BrokerPlace,
         service: CollectorService,
         clients: Clients,
-        limits: RateLimits,
         tell: Callable[[CollectorEvent], object],
     ) -> None:
         self._place, self._service = place, service
-        self._clients, self._limits, self._tell = clients, limits, tell
+        self._clients, self._tell = clients, tell
+        # Its own: a broker must not use up what clients of HTTPS may send.
+        self._limits = RateLimits(PER_CLIENT, OVERALL, str)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fwsign-mqtt", daemon=True)
 

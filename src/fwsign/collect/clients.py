@@ -5,21 +5,28 @@ OpenSSL has checked that a client has its key, and a path to a root. Here the ve
 the certificate again, with CRLs that may have come since the collector was started.
 """
 
+import hashlib
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fwsign.collect.judge import CollectorTrust
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Stale
 from fwsign.pki.paths.purpose import belonging, judge_pool
 from fwsign.x509.anchor import Anchor
 
 LOOK_SECONDS: Final = 10.0
 """Seconds between two looks at the files of CRLs."""
+
+KNOWN_SECONDS: Final = 60.0
+"""Seconds for which the verdict on a client counts, unless there are other CRLs."""
+MAX_KNOWN: Final = 10_000
+"""Clients whose verdicts are kept."""
 
 Load = Callable[[Sequence[Path]], tuple[bytes, ...]]
 """Reads CRLs, in DER, from PEM files."""
@@ -104,15 +111,70 @@ class Clients(NamedTuple):
             FwsignError: its certificate does not count.
         """
         pool = (*chain[1:], *self.pool)
-        crls = belonging(self.crls.get(), (*chain, *pool), self.roots)
+        held = self.crls.get()
+        crls = belonging(held, (*chain, *pool), self.roots)
         found = judge_pool(chain[0], pool, self.roots, purpose="client", at=now, crls=crls).verdict
         if isinstance(found, FwsignError):
             raise found
-        return found.path.name
+        name = found.path.name
+        if held and not found.revocation_checked:
+            what = f'none of the CRLs is by an issuer of client "{name:.80}"'
+            raise Stale("stale.crl-missing", what, expected="a CRL of each CA", found="none")
+        return name
 
     def trust(self) -> CollectorTrust:
         """Return what receipts are judged by now."""
         return CollectorTrust(self.anchors, self.crls.get(), self.stations, self.unsigned)
+
+
+class ClientNames:
+    """The verdicts on clients of the last minute; safe in several threads.
+
+    A long CRL takes a tenth of a second to read, and a client may ask again at once.
+
+    Args:
+        clients: judges them.
+    """
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._known: OrderedDict[bytes, _Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def name_of(self, chain: Sequence[bytes], now: datetime) -> str:
+        """Return the name of a client, as `Clients.name_of`."""
+        key = hashlib.sha256(b"".join(chain)).digest()
+        crls = self._clients.crls.get()
+        with self._lock:
+            known = self._known.get(key)
+        if known is None or not known.counts(crls, now):
+            known = self._judged(chain, crls, now)
+            with self._lock:
+                self._known[key] = known
+                self._known.move_to_end(key)
+                if len(self._known) > MAX_KNOWN:
+                    self._known.popitem(last=False)
+        if isinstance(known.found, FwsignError):
+            raise known.found.with_traceback(None)
+        return known.found
+
+    def _judged(self, chain: Sequence[bytes], crls: tuple[bytes, ...], now: datetime) -> "_Verdict":
+        try:
+            return _Verdict(self._clients.name_of(chain, now), crls, now)
+        except FwsignError as refusal:
+            return _Verdict(refusal, crls, now)
+
+
+class _Verdict(NamedTuple):
+    """A client's name, or its refusal, with the CRLs and the time of the judgement."""
+
+    found: str | FwsignError
+    crls: tuple[bytes, ...]
+    at: datetime
+
+    def counts(self, crls: tuple[bytes, ...], now: datetime) -> bool:
+        """Tell whether it still counts: these are the same CRLs, and it is not old."""
+        return self.crls is crls and abs((now - self.at).total_seconds()) < KNOWN_SECONDS
 
 
 def split_roots(certificates: Sequence[bytes]) -> tuple[tuple[Anchor, ...], tuple[bytes, ...]]:

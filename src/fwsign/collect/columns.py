@@ -29,7 +29,8 @@ class ReceiptColumns(NamedTuple):
 def columns_of(content: Mapping[str, Any]) -> ReceiptColumns:
     """Return the columns of a receipt's content."""
     release, board = release_columns(content), content.get("board")
-    identity = board.get("identity") if isinstance(board, dict) else None
+    # What was simulated is in no history of a real board, whatever identity it has.
+    real = board if isinstance(board, dict) and not board.get("simulated") else {}
     return ReceiptColumns(
         clock(content),
         column(content.get("kind")) or "",
@@ -40,7 +41,7 @@ def columns_of(content: Mapping[str, Any]) -> ReceiptColumns:
         release["version"],
         release["sequence"],
         release["manifest"] or digest(content.get("manifest")),
-        column(identity),
+        column(real.get("identity")),
     )
 
 

@@ -5,8 +5,9 @@ The judgement is that of `fwsign.receipts.chain`. Added is the question who may 
 client its own receipts, and a station that the operator named those of others too.
 """
 
+import re
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from fwsign.errors import FwsignError, Malformed, Untrusted, check_limit
 from fwsign.receipts.chain import (
@@ -23,6 +24,7 @@ MAX_BODY: Final = 1024 * 1024
 """Bytes of one batch of lines."""
 MAX_LINES: Final = 1000
 """Lines of one batch."""
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class CollectorTrust(NamedTuple):
@@ -107,8 +109,8 @@ def judge_batch(lines: Sequence[str], client: str, trust: CollectorTrust) -> Jud
     good: list[NewLine] = []
     owner: str | None = None
     try:
-        after = parse_line(lines[0], 1)["previous"]
-        how = {"after": after, "dates": False, "unsigned": trust.unsigned}
+        after = _previous(lines[0])
+        how: Any = {"after": after, "dates": False, "unsigned": trust.unsigned}
         found = judge_lines(lines, (), trust.anchors, crls=trust.crls, **how)
         for line, receipt in zip(lines, found, strict=True):
             named = _owner(owner, receipt, client, trust)
@@ -119,6 +121,23 @@ def judge_batch(lines: Sequence[str], client: str, trust: CollectorTrust) -> Jud
     except FwsignError as refusal:
         return JudgedBatch(owner, tuple(good), refusal, lines[len(good)])
     return JudgedBatch(owner, tuple(good))
+
+
+def _previous(line: str) -> str | None:
+    """Return the digest that the first line of a batch names; those after it are compared.
+
+    Raises:
+        Malformed: `malformed.receipt`.
+    """
+    found: str | None = parse_line(line, 1)["previous"]
+    if found is not None and not _DIGEST.fullmatch(found):
+        raise Malformed(
+            "malformed.receipt",
+            "receipt 1 names no digest as that of the line before",
+            expected="64 hex digits",
+            found=f"{found!r:.40}",
+        )
+    return found
 
 
 def _owner(known: str | None, receipt: Receipt, client: str, trust: CollectorTrust) -> str:

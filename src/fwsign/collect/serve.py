@@ -4,8 +4,9 @@
 import asyncio
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,8 @@ from fwsign.gateway.https.server_dates import verified_chain
 
 MAX_CONNECTIONS: Final = 512
 """Connections whose requests are taken; others are told 503."""
+MAX_OF_CLIENT: Final = 16
+"""Connections with one certificate; further ones end at once, so that others find room."""
 CONNECTION_SECONDS: Final = 120.0
 """A connection ends after these seconds, whatever it does."""
 HANDSHAKE_SECONDS: Final = 10.0
@@ -30,7 +33,9 @@ STOP_SECONDS: Final = 10
 class _Protocol(H11Protocol):
     """Hands the client's certificates to the application, and bounds each connection's time."""
 
+    _held: ClassVar[Counter[bytes]] = Counter()
     _end: asyncio.TimerHandle | None = None
+    _client = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,10 +53,19 @@ class _Protocol(H11Protocol):
         self.timeout_keep_alive_task = self.loop.call_later(
             IDLE_SECONDS, self.timeout_keep_alive_handler
         )
+        if chain:
+            self._client = chain[0]
+            self._held[self._client] += 1
+            if self._held[self._client] > MAX_OF_CLIENT:
+                transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:
             self._end.cancel()
+        if self._client:
+            self._held[self._client] -= 1
+            if not self._held[self._client]:
+                del self._held[self._client]
         super().connection_lost(exc)
 
 

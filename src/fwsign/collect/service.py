@@ -20,6 +20,8 @@ RETRY_SECONDS: Final = 30
 """When a client may try again after the database failed."""
 WRONG: Final = 422
 """The status for lines of which one does not count."""
+BROKER: Final = "a broker"
+"""Who brought a line that came by one. Its topics name whom it likes, and no certificate."""
 
 
 class IntakeReply(NamedTuple):
@@ -80,9 +82,11 @@ class CollectorService:
         taken = None
         with self.store.transaction() as run:
             if batch.lines:
-                taken = take(run, batch, now, direct=direct)
+                # What a station brings may be an old copy: it says nothing of where a device is.
+                own = direct and batch.owner == client
+                taken = take(run, batch, now, direct=own)
             if batch.refusal is not None:
-                reject(run, client, batch.refused, batch.refusal, now)
+                reject(run, client if direct else BROKER, batch.refused, batch.refusal, now)
         return taken
 
 

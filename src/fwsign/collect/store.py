@@ -31,6 +31,7 @@ MAX_IDLE: Final = 8
 """Connections that are kept for the next transaction."""
 _SQLITE: Final = "sqlite://"
 _POSTGRESQL: Final = ("postgresql", "postgres")
+_SECRETS: Final = {"password", "sslpassword"}
 _EXPECTED: Final = "sqlite:///FILE, or postgresql://[USER@]HOST[:PORT]/DATABASE"
 _SETTINGS: Final = (
     "journal_mode = WAL",
@@ -255,7 +256,7 @@ def _sqlite(address: str, *, make: bool) -> FleetStore:
 def _postgresql(address: str) -> FleetStore:
     try:
         parts = urlsplit(address)
-        secret = parts.password is not None or "password" in parse_qs(parts.query)
+        secret = parts.password is not None or bool(_SECRETS & parse_qs(parts.query).keys())
     except ValueError as error:
         raise ValueError(f"the store is not {_EXPECTED}") from error
     if secret:

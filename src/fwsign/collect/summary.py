@@ -143,8 +143,11 @@ def release_columns(content: Mapping[str, Any]) -> dict[str, object]:
 def _notice(release: Mapping[str, Any]) -> str | None:
     """Return class and advisories as one text; None if a release has neither."""
     kind, advisories = release.get("class"), release.get("advisories")
-    told = {"advisories": advisories or [], "class": kind}
-    if not (kind or advisories) or not isinstance(told["advisories"], list):
+    named = advisories or []
+    told = {"advisories": named, "class": kind}
+    if not (kind or named) or not isinstance(kind, str | None) or not isinstance(named, list):
+        return None
+    if not all(isinstance(one, str) for one in named):
         return None
     text = json.dumps(told, separators=(",", ":"), sort_keys=True)
     return text if len(text) <= MAX_NOTICE else None

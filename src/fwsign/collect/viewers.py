@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fwsign.collect.app import PEER, CollectorEvent
-from fwsign.collect.clients import Clients
+from fwsign.collect.clients import ClientNames, Clients
 from fwsign.errors import FwsignError
 from fwsign.est.limits import RateLimits
 
@@ -66,7 +66,7 @@ class Viewers:
         clock: Callable[[], datetime],
         tell: Callable[[CollectorEvent], object],
     ) -> None:
-        self._pages, self._clients, self._names = pages, clients, frozenset(names)
+        self._pages, self._names, self._allowed = pages, ClientNames(clients), frozenset(names)
         self._clock, self._tell = clock, tell
         self._limits = RateLimits(VIEWS, ALL_VIEWS, str)
         self._workers: CapacityLimiter | None = None
@@ -86,10 +86,10 @@ class Viewers:
         try:
             if not chain:
                 return self._refuse(client, 403, "a certificate of a TLS client is needed")
-            client = self._clients.name_of(chain, self._clock())
+            client = self._names.name_of(chain, self._clock())
         except FwsignError as refusal:
             return self._refuse(client, 403, f"{refusal.code}: {refusal.message}")
-        if client not in self._names:
+        if client not in self._allowed:
             return self._refuse(client, 403, f'"{client:.80}" may not look; --viewer names who may')
         if not self._limits.take(client, time.monotonic()):
             return self._refuse(client, 429, "too many requests")

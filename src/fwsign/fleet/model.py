@@ -185,7 +185,7 @@ class FleetRefusal(NamedTuple):
 
 
 class FleetProblem(NamedTuple):
-    """A fault in what devices sent, as the collector noticed it; nothing of it counts."""
+    """A fault in what devices sent, as the collector noticed it; no refused line counts."""
 
     noticed: int
     kind: str
@@ -258,6 +258,8 @@ def read_notice(text: str | None) -> tuple[str | None, tuple[str, ...]]:
     try:
         found = json.loads(text or "{}")
         release_class, advisories = found.get("class"), found.get("advisories") or ()
+        if not isinstance(release_class, str | None):
+            return None, ()
         return release_class, tuple(map(str, advisories))
     except (ValueError, AttributeError, TypeError):
         return None, ()

@@ -255,8 +255,11 @@ def shown_releases(every: Sequence[FleetRelease]) -> list[FleetRelease]:
 
 
 def _release(manifest: bytes, rows: Iterable[tuple[Any, ...]]) -> FleetRelease:
-    """Return a release from the rows that name it, each in its way."""
-    every = sorted(rows, key=lambda row: (-int(row[7]), -int(row[6]), str(row[1:6])))
+    """Return a release from the rows that name it, each in its way.
+
+    One who signs has one voice, however many boards it says that it flashed.
+    """
+    every = sorted(rows, key=lambda row: (-int(row[10]), -int(row[7]), -int(row[6]), str(row[1:6])))
     _, vendor, product, version, sequence, notice, count, *_ = every[0]
     devices = sum(int(row[6]) for row in every)
     release_class, advisories = read_notice(notice)

@@ -33,7 +33,8 @@ REFUSED_OF: Final = """
     SELECT code, count(*) FROM running WHERE manifest = ? AND code IS NOT NULL GROUP BY code"""
 RELEASES: Final = """
     SELECT manifest, vendor, product, version, sequence, notice,
-        count(*), sum(signed), min(since), max(since)
+        count(*), sum(signed), min(since), max(since),
+        count(DISTINCT CASE WHEN signed = 1 THEN device END)
     FROM running WHERE manifest IS NOT NULL
     GROUP BY manifest, vendor, product, version, sequence, notice"""
 REFUSALS: Final = """
@@ -43,10 +44,14 @@ BREAKS: Final = "SELECT kind, count(*) FROM breaks WHERE closed IS NULL GROUP BY
 FORGED: Final = "SELECT count(*) FROM forged"
 NEWEST_BREAKS: Final = """
     SELECT b.noticed, b.kind, d.name, b.digest FROM breaks b JOIN devices d ON d.device = b.device
-    WHERE b.closed IS NULL ORDER BY b.noticed DESC LIMIT ?"""
+    WHERE b.break IN (SELECT max(break) FROM breaks WHERE closed IS NULL GROUP BY device, kind)
+    ORDER BY b.noticed DESC LIMIT ?"""
+"""The newest of each kind of each device: one device must not hide what others did."""
 NEWEST_FORGED: Final = """
-    SELECT last_seen, client, claimed, times, code, message FROM forged
-    ORDER BY last_seen DESC LIMIT ?"""
+    SELECT f.last_seen, f.client, f.claimed, g.times, f.code, f.message FROM forged f
+    JOIN (SELECT max(forgery) AS forgery, sum(times) AS times FROM forged GROUP BY client) g
+        ON g.forgery = f.forgery
+    ORDER BY f.last_seen DESC LIMIT ?"""
 SPAN: Final = "SELECT min(at), max(at) FROM taken WHERE manifest = ?"
 TAKEN: Final = """
     SELECT (at / ?) * ? AS step, count(*) FROM taken WHERE manifest = ?

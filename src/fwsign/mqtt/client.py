@@ -110,9 +110,13 @@ def publish(client: BrokerClient, topic: str, payload: bytes, mark: bytes, *, re
     return client.publish(topic, payload, qos=1, retain=retain, properties=properties).mid
 
 
-def subscribe(client: BrokerClient, topic: str) -> int | None:
+def subscribe(client: BrokerClient, topic: str, *, retained: bool) -> int | None:
     """Ask for the messages of a topic, and return the identifier of the packet.
 
     No local: nobody wants their own messages back.
     """
-    return client.subscribe(topic, options=SubscribeOptions(qos=1, noLocal=True))[1]
+    kept = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+    if not retained:
+        kept = SubscribeOptions.RETAIN_DO_NOT_SEND
+    options = SubscribeOptions(qos=1, noLocal=True, retainHandling=kept)
+    return client.subscribe(topic, options=options)[1]

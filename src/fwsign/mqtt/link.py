@@ -27,6 +27,8 @@ ANSWER_SECONDS: Final = 20.0
 """The longest time for the broker's answer to a message or a subscription."""
 MAX_WAITING: Final = 16
 """Messages that are taken in before the first is asked for."""
+MAX_HELD: Final = 256
+"""Messages that are kept while an answer is waited for; who sent others sends them again."""
 _FAILURE: Final = 128
 """MQTT 5 s.2.4: reason codes from here on are failures."""
 
@@ -78,15 +80,21 @@ class Link:
     ) -> None:
         self.close()
 
-    def subscribe(self, topic: str) -> None:
-        """Ask for the messages of a topic; those that it retains come at once.
+    def subscribe(self, topic: str, *, retained: bool = True) -> None:
+        """Ask for the messages of a topic.
+
+        Args:
+            topic: the topic.
+            retained: whether the message that the broker retains for it comes at once.
 
         Raises:
             Failed: `io.mqtt-refused`, `io.mqtt-lost`.
         """
         from fwsign.mqtt.client import subscribe
 
-        found = self._answer(subscribe(self._client, topic), f"the subscription of {topic}")
+        found = self._answer(
+            subscribe(self._client, topic, retained=retained), f"the subscription of {topic}"
+        )
         self._refuse(found[0] if found else None, f"to give messages of {topic}")
 
     def publish(
@@ -201,7 +209,8 @@ class Link:
         message = given[2]
         with contextlib.suppress(UnicodeDecodeError):  # of the topic
             mark = getattr(message.properties, "CorrelationData", b"")
-            self._messages.append(Arrival(message.topic, bytes(message.payload), mark))
+            if len(self._messages) < MAX_HELD:
+                self._messages.append(Arrival(message.topic, bytes(message.payload), mark))
         if self._terms.fed and self._sock is not None:
             self._sock.refill()
 

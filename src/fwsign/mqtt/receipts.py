@@ -60,7 +60,8 @@ class Uplink:
         self._broker, self._topic = broker, topic_of(device)
         self._link = Link(broker, rules, LinkTerms())
         try:
-            self._link.subscribe(f"{self._topic}/ack")
+            # An answer that is kept for ever is none to what is sent now.
+            self._link.subscribe(f"{self._topic}/ack", retained=False)
         except BaseException:
             self._link.close()
             raise
@@ -135,7 +136,7 @@ def serve(
                     _one(link, answer)
                     failures = 0
         except Failed as error:
-            if error.code not in ("io.fetch-connect", "io.mqtt-refused", "io.mqtt-lost"):
+            if not error.code.startswith("io."):  # such as a certificate that is being renewed
                 raise
             failures += 1
             seconds = pause(failures, share())

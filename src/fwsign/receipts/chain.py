@@ -170,7 +170,7 @@ def judge_lines(
     """
     previous = after
     device: str | None = None
-    trust = LineTrust(keys, anchors, {}, crls, dates=dates, unsigned=unsigned)
+    trust = LineTrust(keys, anchors, {}, set(), crls, dates=dates, unsigned=unsigned)
     for number, line in enumerate(lines, 1):
         content = parse_line(line, number)
         if content["previous"] != previous:

@@ -20,6 +20,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class LineTrust(NamedTuple):
     """Keys, anchors, and the paths validated so far: most lines of a file share one path.
 
+    `whole` are the paths of which no certificate is on a CRL at all, whatever a line's clock says:
+    reading a long CRL again for each line would take longer than a device waits for an answer.
     `crls` are the CRLs of a path's issuers, in DER; without one, neither revocation nor dates are
     judged. Without `dates`, revocation alone is: a device whose clock was wrong made its receipts
     all the same. With `unsigned`, a line without a signature has no signer, and passes.
@@ -28,6 +30,7 @@ class LineTrust(NamedTuple):
     keys: Sequence[Anchor]
     anchors: Sequence[Anchor]
     paths: dict[tuple[bytes, ...], CertificationPath]
+    whole: set[tuple[bytes, ...]]
     crls: Sequence[bytes] = ()
     dates: bool = True
     unsigned: bool = False
@@ -68,27 +71,36 @@ class LineTrust(NamedTuple):
             what = f'kid is not the key of certificate "{path.name}"'
             raise Tampered("tampered.signature", what, expected=path.keys[0], found=found.kid)
         if self.crls:
-            _check_status(path, self.crls, clock, dates=self.dates)
+            self._check_status(found.chain, path, clock)
         return path.certificates[0].key, path.name
 
+    def _check_status(
+        self, chain: tuple[bytes, ...], path: CertificationPath, clock: datetime | None
+    ) -> None:
+        """Refuse a path that was revoked, or not valid when the receipt says that it was made.
 
-def _check_status(
-    path: CertificationPath, crls: Sequence[bytes], clock: datetime | None, *, dates: bool
-) -> None:
-    """Refuse a path that was revoked, or not valid when the receipt says that it was made.
+        Whoever holds the key says the time. That is good enough where a certificate was revoked for
+        a harmless reason, since nobody else has the key then; after a leak, no receipt counts.
+        """
+        from fwsign.x509.chain import check_dates  # few files are judged by CRLs
 
-    Whoever holds the key says the time. That is good enough where a certificate was revoked for a
-    harmless reason, since nobody else has the key then; after a leak, no receipt of it counts.
-    """
-    from fwsign.x509.chain import check_dates  # few files are judged by CRLs
-    from fwsign.x509.revocation import CrlReader, updates
+        if chain not in self.whole:
+            try:
+                _check_lists(path, self.crls, None)
+                self.whole.add(chain)
+            except Untrusted:  # revoked: the time and the reason decide
+                _check_lists(path, self.crls, clock)
+        if clock is not None and self.dates:
+            check_dates(path, clock, when="the receipt was made")
+
+
+def _check_lists(path: CertificationPath, crls: Sequence[bytes], clock: datetime | None) -> None:
+    from fwsign.x509.revocation import CrlReader, updates  # few files are judged by CRLs
 
     reader = CrlReader("compat", crls)
     issued, _ = reader.collect(path)
     # When these CRLs were made: a record is judged long after, by the newest CRLs that there are.
     reader.check(issued, min(updates(issued), default=_EPOCH), clock)
-    if clock is not None and dates:
-        check_dates(path, clock, when="the receipt was made")
 
 
 def _clock(content: Mapping[str, Any]) -> datetime | None:

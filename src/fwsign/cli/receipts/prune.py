@@ -127,10 +127,15 @@ def _reported(memory: "State", device: "Device", drop: int) -> int:
     if device.report.to is None:
         return drop
     from fwsign.gateway.report.spool import acknowledged  # only where receipts are reported
+    from fwsign.mqtt.address import is_broker
 
     left = min(drop, acknowledged(memory, device.report.to))
     if left < drop:
-        ui.note(f"{drop - left} receipts stay: {device.report.to} has not acknowledged them")
+        why = f"{device.report.to} has not acknowledged them"
+        if is_broker(device.report.to):
+            why = "what a broker says does not prove that a collector has them; --unreported"
+            why += " removes them"
+        ui.note(f"{drop - left} receipts stay: {why}")
     return left
 
 

@@ -54,7 +54,9 @@ class Poster:
         self._url, self._rules = url, rules
         self._own = is_known(url, rules)
         self._connector = Connector(rules, client=client)
-        self._token = read_token(rules.token_file) if rules.token_file and self._own else None
+        # A token of hawkBit is for its server alone.
+        file = rules.token_file if self._own and rules.token_kind == "bearer" else None  # noqa: S105
+        self._token = read_token(file) if file else None
 
     def post(self, body: bytes, content_type: str, seconds: float) -> Posted:
         """Send a body and return the answer.

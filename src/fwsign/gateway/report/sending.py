@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from fwsign.errors import Failed, FwsignError
+from fwsign.errors import Failed, FwsignError, Malformed
 from fwsign.gateway.report.spool import Spool, SpoolPlace
 from fwsign.receipts.chain import line_digest
 
@@ -74,6 +74,7 @@ def send_waiting(spool: Spool, to: str, send: Send, at: datetime, seconds: float
     Raises:
         Failed: `io.fetch-*`, `state.*`, `io.*`; what was acknowledged before stays so, and the try
             is counted as failed.
+        Malformed: `malformed.receipt`: what waits is no receipt.
         FwsignError: the collector's refusal of a line, under its own code.
     """
     return _Run(spool, spool.place(to), send, time.monotonic() + seconds).run(at)
@@ -135,12 +136,16 @@ class _Run:
 
 def _next_batch(lines: Iterator[tuple[int, str]]) -> _Batch | None:
     body, digests = bytearray(), dict[str, int]()
-    for number, line in lines:
-        data = line.encode(errors="surrogateescape") + b"\n"
-        if digests and (len(body) + len(data) > MAX_BATCH or len(digests) == MAX_BATCH_LINES):
-            break
-        body += data
-        digests[line_digest(line)] = number
+    try:
+        for number, line in lines:
+            data = line.encode() + b"\n"
+            if digests and (len(body) + len(data) > MAX_BATCH or len(digests) == MAX_BATCH_LINES):
+                break
+            body += data
+            digests[line_digest(line)] = number
+    except Malformed:  # those before it go first
+        if not digests:
+            raise
     return _Batch(bytes(body), digests) if digests else None
 
 

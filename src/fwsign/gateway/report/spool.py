@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from fwsign.errors import Failed
 from fwsign.files import read_bytes, write_atomic
 from fwsign.memory.state import State
-from fwsign.receipts.chain import line_digest
+from fwsign.mqtt.address import is_broker
+from fwsign.receipts.chain import line_digest, parse_line
 from fwsign.receipts.file import read_whole_lines
 
 SPOOL: Final = "report"
@@ -142,7 +143,10 @@ class FileSpool:
 
     def lines(self, after: int) -> Iterator[tuple[int, str]]:
         """Yield the lines after a number, with their numbers."""
-        return islice(enumerate(read_whole_lines(self._path), 1), max(after, 0), None)
+        every = enumerate(read_whole_lines(self._path), 1)
+        for number, line in islice(every, max(after, 0), None):
+            parse_line(line, number)  # what is no receipt has no digest, and does not leave
+            yield number, line
 
 
 def _is_there(found: Iterator[tuple[int, str]], place: SpoolPlace) -> bool:
@@ -156,9 +160,13 @@ def _is_there(found: Iterator[tuple[int, str]], place: SpoolPlace) -> bool:
 def acknowledged(state: State, to: str) -> int:
     """Return the number of the oldest lines that a collector has acknowledged.
 
+    An answer that came by a broker proves nothing: it can invent one, and the only copy is here.
+
     Raises:
         Failed: `state.*`, `io.*`.
     """
+    if is_broker(to):
+        return 0
     found = decode_place(state.remembered(SPOOL), to)
     first = next(state.numbered_receipts(0), None)
     if first is None or not _is_there(state.numbered_receipts(found.number - 1), found):

@@ -13,10 +13,11 @@ from fwsign import native
 from fwsign.format.envelope import decode_envelope
 from fwsign.pki.directory import Pki
 from native_kit import app, key_file
+from support import stride
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 
-ROUNDS = 20
+ROUNDS = 20 // stride(2)
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1", "--no-passphrase")
 
 

@@ -133,7 +133,8 @@ def test_the_purpose_that_it_is_for(
 def test_usage(project: Path) -> None:
     del project
     found = run("pki", "verify", "pki/ca.crt", "--purpose", "email")
-    refused(found, 2, '"email" is not a purpose', "choose from codesign, timestamp, server, client")
+    purposes = "codesign, channel, timestamp, server, client, encryption"
+    refused(found, 2, '"email" is not a purpose', f"choose from {purposes}")
     found = run("pki", "verify", "pki/ca.crt", "--profile", "lax")
     refused(found, 2, '"lax" is not a profile', "choose strict or compat")
     assert run("pki", "verify", "build.bin").status == 5

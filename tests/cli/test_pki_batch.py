@@ -14,6 +14,7 @@ from est_kit import csr, new_key
 from fwsign.cli import inputs
 from fwsign.keys.file import load_private_key
 from fwsign.pki.directory import Pki
+from fwsign.pki.index import serial_text
 
 pytestmark = pytest.mark.usefixtures("project")
 
@@ -81,7 +82,7 @@ def test_keep_going_issues_the_others() -> None:
         "file": "reqs/a.csr",
         "name": "a",
         "verdict": "issued",
-        "serial": f"{Pki('pki').certificate('a').serial_number:X}",
+        "serial": serial_text(Pki("pki").certificate("a").serial_number),
         "path": "pki/issued/a.crt",
     }
     assert (second["file"], second["verdict"], second["code"]) == (

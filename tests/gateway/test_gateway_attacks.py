@@ -1,5 +1,6 @@
 """Attacks on a gateway, by name: each is refused, and what is installed stays as it is."""
 
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from cryptography import x509
 
 from fwsign.gateway.enrol import status
+from fwsign.gateway.run.uptime import Uptime
 from fwsign.gateway.target.directory import Target
 from fwsign.keys.file import FileSigner
 from fwsign.memory.state import State
@@ -254,6 +256,17 @@ def test_the_time_source_is_in_the_receipt(tmp_path: Path) -> None:
         assert receipt["clock"] == at.isoformat()
         (signer,) = receipt["release"]["signers"]
         assert (signer["name"], signer["signed_at"]) == ("release", None)
+
+
+def test_the_clock_is_the_source_also_after_a_transfer(tmp_path: Path) -> None:
+    gateway, seconds = make_gateway(tmp_path), itertools.count(100, 7)
+    gateway.install(
+        gateway.release(1, {"n": b"1"}), uptime=lambda: Uptime("a start", next(seconds))
+    )
+    receipt = last_receipt(gateway)
+    assert receipt["time"]["source"] == "the clock"
+    assert datetime.fromisoformat(receipt["time"]["judged_at"]) > NOW
+    assert receipt["clock"] == NOW.isoformat()
 
 
 def last_receipt(gateway: Gateway) -> dict[str, Any]:

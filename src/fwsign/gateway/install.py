@@ -136,6 +136,7 @@ class _Run:
                 return download(self._gateway, release, envelope, wanted)
             staged, intent = self._stage(release, envelope, wanted)
             release, floor = self._judge.verify_after(envelope)
+            self._log.judged_by = self._judge.clock
             intent = intent._replace(no_trial=no_trial)
             if rules is not None:
                 record = self._begin_trial(rules, release, floor, intent, staged)

@@ -35,6 +35,7 @@ class Judge:
 
     Attributes:
         notes: what people should know of the last release that was judged.
+        clock: the clock's time by which it was judged.
     """
 
     def __init__(self, request: InstallRequest, state: State) -> None:
@@ -43,6 +44,7 @@ class Judge:
         self._begun = request.uptime().seconds
         self._permit: VerifiedPermit | None = None  # the one that the release needs, to be used
         self.notes: list[str] = []
+        self.clock = request.at
 
     def rehearse(self, sources: Sources) -> Installed:
         """Do all steps of an install that change nothing."""
@@ -81,6 +83,7 @@ class Judge:
         return self._verify(envelope, at)
 
     def _verify(self, envelope: bytes, at: datetime) -> tuple[VerifiedRelease, Floor | None]:
+        self.clock = at
         trust = self._trust or self._device.trust  # `verify` was first
         anchors, base = demands_of(trust, self._device.policy)
         policy, floor = self._state.policy(base, None)

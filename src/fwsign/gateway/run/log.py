@@ -36,10 +36,12 @@ class Log:
 
     Attributes:
         state, device, at: as given.
+        judged_by: the clock's time by which releases are judged; later than `at` after a transfer.
     """
 
     def __init__(self, state: State, device: Device, at: datetime, signer: Signer | None) -> None:
         self.state, self.device, self.at, self._signer = state, device, at, signer
+        self.judged_by = at
 
     def add(
         self,
@@ -73,7 +75,7 @@ class Log:
             "message": error.message if error else None,
             "envelope": sha256(envelope).hexdigest() if envelope is not None else None,
             "release": installed_facts(release) if release else None,
-            "time": time_facts(release, self.at) if release else None,
+            "time": time_facts(release, self.judged_by) if release else None,
             "waived": list(waivers(self.device.policy)),
             "notes": list(release.notes) if release else [],
             "fwsign": __version__,

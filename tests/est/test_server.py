@@ -84,7 +84,10 @@ def test_a_foreign_client_does_not_get_through_tls(est: Serving, tmp_path: Path)
         foreign = other.enrolment.pki.certificate("foreign")
     with pytest.raises((ssl.SSLError, ConnectionError)):
         est.post("simplereenroll", b"", (foreign, key))
-    assert any(event.operation == "TLS" and "verify" in event.note for event in est.events)
+    end = time.monotonic() + 10  # the server's thread may tell later
+    while not any(event.operation == "TLS" and "verify" in event.note for event in est.events):
+        assert time.monotonic() < end, est.events
+        time.sleep(0.02)
 
 
 def test_a_client_that_is_a_server_does_not_get_through_tls(est: Serving) -> None:

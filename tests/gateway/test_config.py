@@ -147,6 +147,7 @@ WRONG = [
     ),
     ({}, "[fetch]\nallow_hosts = ['A.example']", "is not a list of host names"),
     ({}, "[fetch]\nca = 'ca.pem'", '"fetch.ca" is not an absolute path'),
+    ({}, "[fetch]\ntoken_kind = 'basic'", '"fetch.token_kind" is not bearer or target or gateway'),
     ({}, "[fetch]\nporxy = 'x'", 'unknown key "fetch.porxy"'),
     ({}, "[fetch]\nproxy = 'x'", '"fetch.proxy" is not http://HOST:PORT'),
     ({}, "[fetch]\nproxy = 'https://proxy:3128'", '"fetch.proxy" is not http://HOST:PORT'),

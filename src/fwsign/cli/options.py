@@ -194,3 +194,25 @@ KDF: TypeAlias = Annotated[
         " Default: pbkdf2 for TLS servers and clients, else scrypt.",
     ),
 ]
+KEY_WITHOUT_PKI: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="The key, where there is no PKI: a path or another URI."),
+]
+CHAIN_OF_KEY: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="PEM",
+        help="The key's certificates: its own first, the root last.",
+    ),
+]
+OUTPUT_OF_ENVELOPE: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        readable=False,
+        metavar="FILE",
+        help="Where the result goes, - to standard output; not replaced. Default: into ENVELOPE.",
+    ),
+]

@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.options import CRLS, PKI
+from fwsign.cli.options import CHAIN_OF_KEY, CRLS, KEY_WITHOUT_PKI, PKI
 from fwsign.cli.sign.options import PRODUCT, VENDOR
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))? ?%")
@@ -68,18 +68,8 @@ class ChannelSignerOptions(NamedTuple):
             metavar="NAME", help="A channel signer of the PKI. Default: the only one that it has."
         ),
     ] = None
-    key: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="The key, where there is no PKI: a path or another URI."),
-    ] = None
-    chain: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="The key's certificates: its own first, the root last.",
-        ),
-    ] = None
+    key: KEY_WITHOUT_PKI = None
+    chain: CHAIN_OF_KEY = None
     crl: CRLS = None
 
     def check(self) -> None:

@@ -8,7 +8,15 @@ import typer
 
 from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.command import Command, Group, examples, grouped
-from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PKI
+from fwsign.cli.options import (
+    ALLOW_EXAMPLE,
+    CHAIN_OF_KEY,
+    CRLS,
+    JSON,
+    KEY_PASS,
+    KEY_WITHOUT_PKI,
+    PKI,
+)
 
 if TYPE_CHECKING:
     from fwsign.format.permit import Permit
@@ -63,18 +71,8 @@ class PermitSigners(NamedTuple):
         ),
     ] = None
     pki: PKI = None
-    key: Annotated[
-        str | None,
-        typer.Option(metavar="URI", help="The key, where there is no PKI: a path or another URI."),
-    ] = None
-    chain: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="PEM",
-            help="The key's certificates: its own first, the root last.",
-        ),
-    ] = None
+    key: KEY_WITHOUT_PKI = None
+    chain: CHAIN_OF_KEY = None
     crl: CRLS = None
 
     def check(self) -> None:
@@ -115,6 +113,7 @@ def make(
     once. The device needs a clock that is right. Give the permit to fwsign install --permit.
     """
     from fwsign.cli.permit import making
+    from fwsign.files import write_atomic
 
     who.check()
     now, settings, path = inputs.now(), config.load(), say.path
@@ -126,7 +125,7 @@ def make(
     )
     log = approvals.find_log(settings, (who.pki or settings.pki) if who.key is None else None)
     approvals.record(log, approvals.of_permit(path, made.verified, made.keys), now)
-    making.write(path, made.data)
+    write_atomic(path, made.data)
     if as_json:
         digest = made.verified.manifest_digest.hex()
         about = {"file": str(path), "manifest_digest": digest, **_facts(permit)}

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.sign import identity
 from fwsign.cli.sign.identity import FoundSigner
-from fwsign.files import write_atomic
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.permit import ID_SIZE, MAX_LIFE, Permit
 from fwsign.signing.permit import sign
@@ -103,12 +102,3 @@ def signed(
     )
     keys = [(one.spki, where.place) for one, where in zip(found, opened, strict=True)]
     return MadePermit(data, verified, keys)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a permit, whole or not at all; an older one stays as it is.
-
-    Raises:
-        Failed: `io.exists`, `io.*`.
-    """
-    write_atomic(path, data)

@@ -10,7 +10,7 @@ import typer
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.decrypt import DecryptOptions
-from fwsign.cli.options import PKI
+from fwsign.cli.options import OUTPUT_OF_ENVELOPE, PKI
 from fwsign.cli.sign.encrypt_options import EncryptOptions
 from fwsign.errors import FwsignError
 
@@ -26,16 +26,6 @@ _ENVELOPE: TypeAlias = Annotated[
         readable=False,
         metavar="ENVELOPE",
         help="A .suit file that verifies by the PKI; - is standard input.",
-    ),
-]
-_OUTPUT: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "-o",
-        "--output",
-        readable=False,
-        metavar="FILE",
-        help="Where the result goes, - to standard output; not replaced. Default: into ENVELOPE.",
     ),
 ]
 
@@ -54,7 +44,7 @@ def rewrap(
     encrypt: EncryptOptions,
     decrypt: DecryptOptions,
     pki: PKI = None,
-    output: _OUTPUT = None,
+    output: OUTPUT_OF_ENVELOPE = None,
 ) -> None:
     """Let other groups open an encrypted release.
 

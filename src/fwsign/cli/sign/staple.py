@@ -9,7 +9,7 @@ import typer
 
 from fwsign.cli import config, inputs, ui
 from fwsign.cli.command import Command, examples
-from fwsign.cli.options import CRLS, PKI
+from fwsign.cli.options import CRLS, OUTPUT_OF_ENVELOPE, PKI
 
 command = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -20,16 +20,6 @@ _ENVELOPE: TypeAlias = Annotated[
         readable=False,
         metavar="ENVELOPE",
         help="A .suit file, whoever signed it; - is standard input.",
-    ),
-]
-_OUTPUT: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "-o",
-        "--output",
-        readable=False,
-        metavar="FILE",
-        help="Where the result goes, - to standard output; not replaced. Default: into ENVELOPE.",
     ),
 ]
 _FORCE: TypeAlias = Annotated[
@@ -49,7 +39,7 @@ def staple(
     *,
     crl: CRLS = None,
     pki: PKI = None,
-    output: _OUTPUT = None,
+    output: OUTPUT_OF_ENVELOPE = None,
     force: _FORCE = False,
 ) -> None:
     """Put newer CRLs into an envelope; no key is needed.

@@ -2,6 +2,7 @@
 """The Typer application: every error becomes a message, a hint and an exit status here."""
 
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -67,6 +68,11 @@ COMMANDS: Final = {
 """The commands in the order of help, with the modules whose attribute `command` they are."""
 
 
+@functools.cache
+def _command(module: str) -> Any:
+    return typer.main.get_command(importlib.import_module(module).command)
+
+
 class Root(Group):
     """Import a command only when it is used, since imports take most of the start-up time.
 
@@ -80,10 +86,7 @@ class Root(Group):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command and return it; None if there is none with that name."""
         del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name])
-        return typer.main.get_command(module.command)
+        return _command(COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Run a command line and exit with its status."""

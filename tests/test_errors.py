@@ -2,7 +2,7 @@
 
 import ast
 import copy
-import importlib.util
+import functools
 import pickle
 import re
 from collections.abc import Iterator
@@ -25,6 +25,8 @@ from fwsign.errors import (
     Untrusted,
 )
 from fwsign.names import product_name
+from test_layers import MODULES
+from test_layers import tree as source_of
 
 CLASSES = {one.__name__: one for one in (Malformed, Tampered, Untrusted, Stale, Unsuitable, Failed)}
 PREFIXES = {prefix for one in CLASSES.values() for prefix in one.prefixes}
@@ -33,16 +35,10 @@ PROPER = re.compile(r"[A-Z][A-Za-z]*[A-Z0-9]|Windows\b|Ed25519\b|I/O\b")
 """What a message may begin with in upper case: COSE, CRL, SHA-256, names of things."""
 
 
-def source() -> Path:
-    """Return the folder of the installed package."""
-    spec = importlib.util.find_spec("fwsign")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0])
-
-
-FILES = sorted(source().rglob("*.py"))
-TREES = {path: ast.parse(path.read_text("utf-8")) for path in FILES}
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    """Return the source of each file."""
+    for module, path in MODULES.items():
+        yield path, source_of(module)
 
 
 class Raised(NamedTuple):
@@ -54,8 +50,8 @@ class Raised(NamedTuple):
     message: ast.expr | None
 
 
-def raised() -> Iterator[Raised]:
-    for path, tree in TREES.items():
+def _raised() -> Iterator[Raised]:
+    for path, tree in trees():
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
                 continue
@@ -65,7 +61,10 @@ def raised() -> Iterator[Raised]:
                 yield Raised(where, node.func.id, node.args[0], message)
 
 
-RAISED = list(raised())
+@functools.cache
+def raised() -> list[Raised]:
+    """Return every place that makes an error."""
+    return list(_raised())
 
 
 def constants(node: ast.AST) -> Iterator[str]:
@@ -96,10 +95,11 @@ def text_of(message: ast.expr) -> tuple[str, bool, bool]:
     return "", False, False
 
 
+@functools.cache
 def used() -> tuple[set[str], set[str]]:
     """Return the codes in the source, and the constants that an f-string could end one with."""
     whole, parts = set(), set()
-    for path, tree in TREES.items():
+    for path, tree in trees():
         if path.parent.name != "errors":
             found = set(constants(tree))
             whole |= {text for text in found if CODE.fullmatch(text)}
@@ -115,13 +115,13 @@ def used() -> tuple[set[str], set[str]]:
 
 def literal() -> set[object]:
     """Return the codes that stand where an error is made, fwsign.errors included."""
-    return {node.value for *_, node, _ in RAISED if isinstance(node, ast.Constant)}
+    return {node.value for *_, node, _ in raised() if isinstance(node, ast.Constant)}
 
 
 def test_every_code_in_the_source_is_in_the_table() -> None:
     whole, _ = used()
-    commands = {".".join(path.with_suffix("").parts[-2:]) for path in FILES}  # loaded by name
-    assert (whole - commands | literal()) - CODES.keys() == set()
+    loaded_by_name = {".".join(path.with_suffix("").parts[-2:]) for path in MODULES.values()}
+    assert (whole - loaded_by_name | literal()) - CODES.keys() == set()
 
 
 def test_every_code_in_the_table_is_used() -> None:
@@ -130,12 +130,12 @@ def test_every_code_in_the_table_is_used() -> None:
 
 
 def test_many_places_that_raise_were_found() -> None:
-    assert len(RAISED) > 100
-    assert {one.kind for one in RAISED} == set(CLASSES)
+    assert len(raised()) > 100
+    assert {one.kind for one in raised()} == set(CLASSES)
 
 
 def test_the_class_fits_the_code() -> None:
-    codes = [(one, text_of(one.code)[0]) for one in RAISED]
+    codes = [(one, text_of(one.code)[0]) for one in raised()]
     wrong = [
         one.where
         for one, code in codes
@@ -151,13 +151,13 @@ def is_well_worded(message: ast.expr) -> bool:
 
 
 def test_messages_are_lower_case_without_full_stop() -> None:
-    wrong = [one.where for one in RAISED if one.message and not is_well_worded(one.message)]
+    wrong = [one.where for one in raised() if one.message and not is_well_worded(one.message)]
     assert wrong == []
 
 
 def test_messages_with_braces_are_f_strings() -> None:
     plain = {
-        one.where: one.message.value for one in RAISED if isinstance(one.message, ast.Constant)
+        one.where: one.message.value for one in raised() if isinstance(one.message, ast.Constant)
     }
     assert plain
     assert [where for where, text in plain.items() if re.search(r"\{\w+\}", str(text))] == []
@@ -171,7 +171,7 @@ def test_every_class_has_its_own_prefixes_and_every_code_one() -> None:
 
 
 def test_type_checkers_know_the_codes_of_the_table() -> None:
-    (tree,) = (tree for path, tree in TREES.items() if path.parts[-2:] == ("errors", "codes.py"))
+    (tree,) = (tree for path, tree in trees() if path.parts[-2:] == ("errors", "codes.py"))
     (literal,) = (
         node
         for node in ast.walk(tree)
@@ -191,7 +191,7 @@ def test_another_hint_leaves_the_refusal_as_it_was() -> None:
 def test_no_error_is_changed_after_it_was_made() -> None:
     changed = [
         f"{path.name}:{node.lineno}"
-        for path, tree in TREES.items()
+        for path, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign)
         for target in node.targets

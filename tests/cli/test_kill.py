@@ -17,7 +17,7 @@ from support import stride
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 
-ROUNDS = 20 // stride(2)
+ROUNDS = 20 // stride(3)
 NAMES = ("--org", "Acme", "--vendor", "acme.example", "--product", "x1", "--no-passphrase")
 
 

@@ -22,7 +22,7 @@ from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 from fwsign.x509.certificate import signature_valid
 from fwsign.x509.der import Signed
-from support import NOW, refused, vectors
+from support import NOW, refused, stride, vectors
 
 VECTORS = vectors()
 pytestmark = pytest.mark.external
@@ -68,7 +68,7 @@ def test_an_unsigned_envelope_is_refused_at_step_6(name: str) -> None:
 
 
 def flips(data: bytes) -> Iterator[bytes]:
-    for at in range(8 * len(data)):
+    for at in range(0, 8 * len(data), stride(3)):
         changed = bytearray(data)
         changed[at // 8] ^= 1 << at % 8
         yield bytes(changed)

@@ -27,16 +27,16 @@ SIZE = 300_000
 CODES = ("io.full", "io.permission", "io.write")
 CALLS = {
     # what: kill at each of so many, unless all are wanted
-    "rename,renameat,renameat2": 1,
+    "rename,renameat,renameat2": 2,
     "symlink,symlinkat": 1,
-    "mkdir,mkdirat": 1,
+    "mkdir,mkdirat": 2,
     "fchmod,chmod,fchmodat": 3,
     "ftruncate": 1,
     "link,linkat": 1,
-    "unlink,unlinkat,rmdir": 5,
-    "fsync,fdatasync": 7,
-    "write,pwrite64": 13,
-    "openat": 120,
+    "unlink,unlinkat,rmdir": 11,
+    "fsync,fdatasync": 17,
+    "write,pwrite64": 31,
+    "openat": 240,
 }
 """What touches files; starting the interpreter does some of these too, mostly `openat`."""
 
@@ -70,7 +70,7 @@ def kill(base: Path) -> None:
     gateway, number = prepare(base)
     step, lived = 0, False
     while not lived:
-        step += stride(2)
+        step += stride(5)
         envelope = gateway.release(number + 1, content(number + 1))
         lived = fork(partial(gateway.install, envelope), partial(at_file_event, step))
         check(gateway, number + 1, number)
@@ -162,7 +162,7 @@ def test_a_write_that_fails_is_a_clear_error_and_nothing_is_lost(
     gateway, number = prepare(tmp_path)
     calls = "write,pwrite64,ftruncate,mkdirat,renameat,symlinkat,fsync,fdatasync"
     codes = set()
-    for count in range(1, 500, stride(11)):
+    for count in range(1, 500, stride(23)):
         envelope = gateway.release(number + 1, content(number + 1))
         floor = gateway.floor
         inject = f"inject={calls}:error={error}:when={count}"

@@ -84,7 +84,7 @@ def strace(log: Path, path: Path, number: int, *more: str) -> int:
 def test_killed_at_each_call_the_memory_is_old_or_new(tmp_path: Path, calls: str) -> None:
     where = tmp_path / "place/boards.db"
     number = 1
-    for count in range(1, 80, stride(3)):
+    for count in range(1, 80, stride(5)):
         before = what_is_there(where)
         kill = f"inject={calls}:signal=KILL:when={count}"
         status = strace(tmp_path / "log", where, number, "-e", f"trace={calls}", "-e", kill)
@@ -131,7 +131,7 @@ def test_a_write_that_fails_at_any_point_loses_nothing(tmp_path: Path, error: st
     accept(path, 1)
     before = what_is_there(path)
     failed = 0
-    for count in range(FIRST[error], 80, stride(5)):
+    for count in range(FIRST[error], 80, stride(7)):
         inject = f"inject=pwrite64:error={error}:when={count}"
         how = ("--seccomp-bpf", "-e", "trace=pwrite64", "-e", inject)  # stops at these calls alone
         if strace(tmp_path / "log", path, 2, *how) == 0:

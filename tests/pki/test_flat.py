@@ -220,7 +220,7 @@ def each_kill(what: str, base: Path, origin: Path | None, act: Callable[[Path], 
     """Kill an action on a fresh copy at its first file event, its second and so on."""
     step, lived = 0, False
     while not lived:
-        step += stride(3)
+        step += stride(7)
         copy = base / f"{what}-{step}"
         if origin is not None:
             shutil.copytree(origin, copy)

@@ -57,7 +57,7 @@ def kill_everywhere(base: Path, what: str, pki: Path, action: Callable[[], objec
     """Kill an action at its first file event, its second, and so on, until it lives."""
     step, lived = 0, False
     while not lived:
-        step += stride(3)
+        step += stride(7)
         lived = fork(action, partial(at_file_event, step))
         if (pki / "ca.crt").exists():
             check_whole(pki, set())
@@ -98,7 +98,7 @@ def kill_elsewhere(base: Path, pki: Path) -> None:
     elsewhere = new_key().public_key()
     step, lived = 0, False
     while not lived:
-        step += stride(3)
+        step += stride(7)
         copy = Path(shutil.copytree(pki, base / f"elsewhere-{step}"))
         action = partial(renew, copy, "release", new_key=elsewhere, ca_passphrase=no_passphrase)
         lived = fork(partial(action, now=NOW), partial(at_file_event, step))
@@ -122,7 +122,7 @@ def kill_rotations(base: Path, pki: Path) -> None:
     for what, origin, root in (("new-root", pki, "ca-2"), ("rotate", spare, "standby")):
         step, lived = 0, False
         while not lived:
-            step += stride(4)
+            step += stride(9)
             copy = Path(shutil.copytree(origin, base / f"{what}-{step}"))
             lived = fork(partial(turn, copy), partial(at_file_event, step))
             check_whole(copy, set())

@@ -898,7 +898,7 @@ def kill_at_each_step(base: Path) -> None:
     for action, act in actions.items():
         step, lived = 0, False
         while not lived:
-            step += stride(2)
+            step += stride(5)
             pki = base / f"{action}{step}" / "pki"
             shutil.copytree(template, pki)
             lived = fork(partial(act, pki), partial(at_file_event, step))

@@ -28,7 +28,17 @@ from fwsign.keys.agreement import FileAgreement
 from fwsign.signing.encrypting import EncryptedPayload
 from fwsign.verify.verified import VerifiedRelease
 from secret_kit import BLOCK, GROUP, LARGE, OTHER, STEP, described, encrypted
-from support import PAYLOAD, Pki, component, make_manifest, make_pki, refused, sign_with, verify
+from support import (
+    PAYLOAD,
+    Pki,
+    component,
+    make_manifest,
+    make_pki,
+    refused,
+    sign_with,
+    stride,
+    verify,
+)
 
 
 @pytest.fixture(scope="module")
@@ -475,7 +485,7 @@ def test_every_flipped_bit_of_the_wrapped_key_is_refused(pki: Pki) -> None:
     payload = encrypted(b"short")
     envelope, wrapped = made(pki, payload).envelope, payload[0].wrapped
     codes = set()
-    for bit in range(8 * len(wrapped)):
+    for bit in range(0, 8 * len(wrapped), stride(7)):
         spoilt = bytearray(wrapped)
         spoilt[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FwsignError) as caught:

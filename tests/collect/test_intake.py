@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from collect.kit import Chain, Taker, body_of, chain_of, collector, release, sqlite_address
 from collect.postgres import Postgres, emptied
 from fwsign.collect.store import open_store
+from support import NOW
 
 FORGED = "SELECT client, claimed, code, message, times FROM forged"
 
@@ -229,6 +231,21 @@ def test_what_a_broker_sends_again_says_nothing_of_the_device(taker: Taker) -> N
     taker.send(device.lines)
     taker.send(device.lines[:2], direct=False)
     assert taker.breaks == []
+
+
+@pytest.mark.parametrize("who", ["broker", "station", "itself"])
+def test_receipt_replay_does_not_let_a_dead_device_look_alive(taker: Taker, who: str) -> None:
+    """Whoever has an old copy of its lines can bring them for ever; only new lines are its word."""
+    device = chain_of("gw-1", 4)
+    taker.send(device.lines[:3])
+    later = collector(taker.store, at=NOW + timedelta(days=9), stations=("line-3",))
+    client, direct = ("line-3" if who == "station" else "gw-1"), who != "broker"
+    assert later.send(device.lines[:3], client, direct=direct).status == 200
+    ((heard,),) = taker.rows("SELECT last_heard FROM devices")
+    assert heard == (NOW + timedelta(days=9 * (who == "itself"))).timestamp()
+    assert later.send(device.lines[3:], client, direct=direct).status == 200
+    ((heard,),) = taker.rows("SELECT last_heard FROM devices")
+    assert heard == (NOW + timedelta(days=9)).timestamp()
 
 
 def test_a_memory_that_was_lost_is_a_restart(taker: Taker) -> None:

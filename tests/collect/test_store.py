@@ -1,9 +1,11 @@
 """The collector's database, as SQLite; `test_postgresql` has the same for PostgreSQL."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from collect.postgres import Postgres, emptied
 from fwsign.collect.store import FleetStore, open_store
 from support import refused
 
@@ -51,6 +53,35 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with refused("io.store", f"the store {tmp_path}/none/fleet.db: unable to open database file"):
         open_store(f"sqlite:///{tmp_path}/none/fleet.db")
+
+
+@pytest.mark.parametrize("put_back", ["the same", "another"])
+def test_a_file_that_is_gone_takes_nothing(tmp_path: Path, put_back: str) -> None:
+    """What went into a removed file would be acknowledged, and lost."""
+    path = tmp_path / "fleet.db"
+    with open_store(f"sqlite:///{tmp_path}/aside.db") as store:
+        insert(store, "older")
+    with open_store(f"sqlite:///{path}") as store:
+        insert(store, "gw-1")
+        for one in tmp_path.glob("fleet.db*"):
+            one.rename(tmp_path / one.name.replace("fleet", "moved"))
+        for _ in range(2):
+            with refused("io.store", f"the store {path}: the file is gone"):
+                insert(store, "gw-2")
+        assert not path.exists()
+        for one in tmp_path.glob("moved.db*" if put_back == "the same" else "aside.db"):
+            one.rename(tmp_path / one.name.replace(one.stem, "fleet"))
+        insert(store, "gw-3")
+        with store.transaction("read") as run:
+            names = {name for (name,) in run.rows(NAMES)}
+    assert names == {"gw-1" if put_back == "the same" else "older", "gw-3"}
+
+
+def test_two_collectors_begin_at_once(postgres: Postgres) -> None:
+    address = emptied(postgres)
+    with ThreadPoolExecutor(4) as pool:
+        for one in pool.map(lambda _: open_store(address), range(4)):
+            one.close()
 
 
 @pytest.mark.parametrize(

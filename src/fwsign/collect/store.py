@@ -29,6 +29,8 @@ STATEMENT_SECONDS: Final = 60
 """Seconds of one statement; a question to ten million receipts takes fewer."""
 MAX_IDLE: Final = 8
 """Connections that are kept for the next transaction."""
+_MAKING: Final = 0x66777369676E
+"""The number of the lock of PostgreSQL for making the tables."""
 _SQLITE: Final = "sqlite://"
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _SECRETS: Final = {"password", "sslpassword"}
@@ -87,9 +89,15 @@ class FleetStore:
         place: its address, without secrets, for messages.
     """
 
-    def __init__(self, dialect: Dialect, place: str, connect: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        place: str,
+        connect: Callable[[], Any],
+        is_there: Callable[[Any], bool] = lambda _: True,
+    ) -> None:
         self.dialect, self.place = dialect, place
-        self._connect = connect
+        self._connect, self._is_there = connect, is_there
         self._idle: list[Any] = []
         self._lock = threading.Lock()
         self._errors = _errors(dialect)
@@ -115,6 +123,8 @@ class FleetStore:
             Failed: `io.store`; `state.newer`: the tables of a newer fwsign.
         """
         with self.transaction() as run:
+            if self.dialect == "postgresql":  # two that begin at once would collide
+                run.rows("SELECT pg_advisory_xact_lock(?)", _MAKING)
             for statement in schema.statements(self.dialect):
                 run.rows(statement)
             run.rows(
@@ -171,12 +181,13 @@ class FleetStore:
             if connection is None:
                 break
             try:
-                connection.execute(begin)
+                if self._is_there(connection):
+                    connection.execute(begin)
+                    return connection
             except self._errors:
-                with contextlib.suppress(*self._errors):
-                    connection.close()
-            else:
-                return connection
+                pass
+            with contextlib.suppress(*self._errors):
+                connection.close()
         connection = self._connect()
         try:
             connection.execute(begin)
@@ -242,15 +253,39 @@ def _sqlite(address: str, *, make: bool) -> FleetStore:
             "io.missing", f"there is no store {path}", hint="fwsign collect --store makes one"
         )
 
-    def connect() -> sqlite3.Connection:
+    def connect() -> _Opened:
+        nonlocal make
+        if not make and not Path(path).exists():
+            raise sqlite3.OperationalError("the file is gone")
+        make = False  # one that was made and is gone is no empty fleet
         connection = sqlite3.connect(
-            Path(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            Path(path),
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Opened,
         )
         for setting in _SETTINGS:
             connection.execute(f"PRAGMA {setting}")
+        connection.file = _file(path)
         return connection
 
-    return FleetStore("sqlite", path, connect)
+    return FleetStore("sqlite", path, connect, lambda one: one.file == _file(path))
+
+
+class _Opened(sqlite3.Connection):
+    """A connection, and the file that it is to: one under the same name may be another by now."""
+
+    file: tuple[int, int] | None = None
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    """Return what a file has for itself alone; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _postgresql(address: str) -> FleetStore:

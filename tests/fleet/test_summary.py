@@ -124,6 +124,17 @@ def test_boards_have_rows_of_their_own_and_their_station_runs_nothing(run: Fleet
     assert len(run.rows("SELECT * FROM running")) == 3
 
 
+@pytest.mark.parametrize("result", ["incomplete", "not verifiable", "not bootable"])
+def test_a_board_that_was_written_does_not_run_what_was_there(run: FleetRun, result: str) -> None:
+    flashed = receipt("station-7", "verified", kind="flash", board={"identity": "mac:01"})
+    take(run, "station-7", {**flashed, "release": release("2.0.0", 20), "touched": True})
+    again = {**flashed, "result": result, "release": release("1.0.0", 10)}
+    take(run, "station-7", {**again, "touched": False})
+    assert row(run, "version, state", "station-7", "mac:01") == ("2.0.0", "installed")
+    take(run, "station-7", {**again, "touched": True})
+    assert row(run, "version, manifest, state", "station-7", "mac:01") == (None, None, "incomplete")
+
+
 def test_a_simulated_board_runs_nothing(run: FleetRun) -> None:
     board = {"identity": "mac:03", "simulated": True}
     flashed = receipt("station-7", "verified", kind="flash", board=board)

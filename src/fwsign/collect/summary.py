@@ -100,7 +100,7 @@ def _placed(run: FleetRun, line: CountedLine, result: str | None) -> dict[str, o
             found = _earlier(run, line, digest(content.get("manifest")))
         placed = {**found, **told, "state": _IN_PLACE[result]}
         return placed if found["manifest"] is not None else {}
-    if result == "incomplete" and content.get("touched") is True:
+    if content.get("touched") is True:  # whatever was in place before is there no more
         return {**dict.fromkeys(_RELEASE), **told, "state": "incomplete"}
     if result == "fell back":
         before = digest(_part(content, "trial").get("before"))

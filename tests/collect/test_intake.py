@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from collect.kit import Chain, Taker, body_of, chain_of, collector, release, sqlite_address
+from collect.kit import (
+    Chain,
+    Taker,
+    body_of,
+    chain_of,
+    collector,
+    device_leaf,
+    devices_ca,
+    release,
+    sqlite_address,
+)
 from collect.postgres import Postgres, emptied
 from fwsign.collect.store import open_store
 from support import NOW
@@ -81,6 +91,17 @@ def test_a_station_may_hand_in_receipts_of_others(taker: Taker) -> None:
     station = taker._replace(trust=taker.trust._replace(stations=("line-3",)))
     assert station.send(device.lines, "line-3").content["device"] == "gw-1"
     assert station.send(device.lines, "line-4").status == 422
+
+
+@pytest.mark.parametrize("name", ["a\0b", "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))])
+def test_a_name_that_no_database_keeps_is_refused(taker: Taker, name: str) -> None:
+    """A station would be told for ever to come back later."""
+    loose = collector(taker.store, stations=("line-3",), unsigned=True)
+    device = chain_of(name, 1, signed=False, own=(device_leaf("line-3"), devices_ca()))
+    reply = loose.send(device.lines, "line-3")
+    assert (reply.status, reply.content["code"]) == (422, "malformed.receipt")
+    assert reply.content["message"].startswith(f"the receipt names device {name!r:.30}")
+    assert taker.rows("SELECT name FROM devices") == []
 
 
 def test_an_old_copy_from_a_station_does_not_set_a_device_back(taker: Taker) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fwsign.adapters.mender import MAX_FILES, MenderModule, find
 from fwsign.errors import FwsignError
+from fwsign.gateway.trial.ends import trial
 from gateway.kit import make_gateway
 from gateway.trial_kit import TrialGateway
 from support import for_child, refused, require_program
@@ -89,6 +90,34 @@ def test_a_release_that_fails_its_trial_fails_the_commit(module: Module) -> None
         module.run("ArtifactCommit", slept="exit 1")
     module.run("ArtifactRollback")
     assert (module.gateway.app, module.gateway.floor) == (b"old", 1)
+
+
+@pytest.mark.parametrize("then", ["nothing", "another release"])
+def test_a_trial_that_failed_before_the_commit_fails_it(module: Module, then: str) -> None:
+    """A timer judges trials too: Mender must not report a release that is gone as installed."""
+    module.gateway.healthy("exit 75")
+    module.brings(module.gateway.release(2))
+    module.run("ArtifactInstall")
+    module.gateway.healthy("exit 1")
+    assert trial(module.gateway.request()).verdict == "fell back"
+    module.gateway.healthy("exit 0")
+    number = 1
+    if then == "another release":
+        number = 3
+        assert module.gateway.install(module.gateway.release(3, b"newer")).verdict == "installed"
+    words = f"the release of this artifact is not in place, but release {number}: its trial ended"
+    with refused("unsuitable.trial", words):
+        module.run("ArtifactCommit")
+    module.run("ArtifactRollback")
+    assert module.gateway.app == (b"old" if number == 1 else b"newer")
+
+
+def test_a_commit_where_nothing_is_installed(tmp_path: Path) -> None:
+    one = Module(TrialGateway(tmp_path))
+    one.brings(one.gateway.release(2))
+    words = "the release of this artifact is not in place, but nothing: its trial ended"
+    with refused("unsuitable.trial", words):
+        one.run("ArtifactCommit")
 
 
 def test_mender_goes_back_during_the_trial(module: Module) -> None:

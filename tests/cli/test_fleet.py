@@ -116,15 +116,20 @@ def test_one_device_with_its_history(here: Path) -> None:
 def test_rows_are_inert_in_a_spreadsheet(here: Path) -> None:
     with open_store("sqlite:///fleet.db") as store, store.transaction() as run_:
         wild = release('=HYPERLINK("http://evil.example")', 1, product="+1")
+        split = release("1;=1+1; -2;ok; 3", 1, product=" @x")
+        take(run_, "other", receipt("other", "installed", release=split))
         take(run_, "@evil", receipt("@evil", "installed", release=wild))
         hostile(run_)
     shown = run("fleet", "devices", *STORE, "--csv", "rows.csv")
-    assert (shown.out, shown.err) == ("", "fwsign: rows in rows.csv: 11\n")
+    assert (shown.out, shown.err) == ("", "fwsign: rows in rows.csv: 12\n")
     with (here / "rows.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     evil = next(one for one in rows if one["device"] == "'@evil")
     assert evil["version"] == '\'=HYPERLINK("http://evil.example")'
     assert evil["product"] == "'+1"
+    # Many spreadsheets begin another cell after a semicolon, whatever the file means.
+    other = next(one for one in rows if one["device"] == "other")
+    assert (other["version"], other["product"]) == ("1;'=1+1;' -2;ok; 3", "' @x")
     text = (here / "rows.csv").read_text(encoding="utf-8")
     assert "\x1b" not in text
     assert "\u202e" not in text

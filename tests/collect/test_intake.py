@@ -2,14 +2,26 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collect.kit import Chain, Taker, body_of, chain_of, collector, release, sqlite_address
+from collect.kit import (
+    Chain,
+    Taker,
+    body_of,
+    chain_of,
+    collector,
+    device_leaf,
+    devices_ca,
+    release,
+    sqlite_address,
+)
 from collect.postgres import Postgres, emptied
 from fwsign.collect.store import open_store
+from support import NOW
 
 FORGED = "SELECT client, claimed, code, message, times FROM forged"
 
@@ -79,6 +91,17 @@ def test_a_station_may_hand_in_receipts_of_others(taker: Taker) -> None:
     station = taker._replace(trust=taker.trust._replace(stations=("line-3",)))
     assert station.send(device.lines, "line-3").content["device"] == "gw-1"
     assert station.send(device.lines, "line-4").status == 422
+
+
+@pytest.mark.parametrize("name", ["a\0b", "".join(map(chr, range(0x4E00, 0x4E00 + 1000)))])
+def test_a_name_that_no_database_keeps_is_refused(taker: Taker, name: str) -> None:
+    """A station would be told for ever to come back later."""
+    loose = collector(taker.store, stations=("line-3",), unsigned=True)
+    device = chain_of(name, 1, signed=False, own=(device_leaf("line-3"), devices_ca()))
+    reply = loose.send(device.lines, "line-3")
+    assert (reply.status, reply.content["code"]) == (422, "malformed.receipt")
+    assert reply.content["message"].startswith(f"the receipt names device {name!r:.30}")
+    assert taker.rows("SELECT name FROM devices") == []
 
 
 def test_an_old_copy_from_a_station_does_not_set_a_device_back(taker: Taker) -> None:
@@ -229,6 +252,21 @@ def test_what_a_broker_sends_again_says_nothing_of_the_device(taker: Taker) -> N
     taker.send(device.lines)
     taker.send(device.lines[:2], direct=False)
     assert taker.breaks == []
+
+
+@pytest.mark.parametrize("who", ["broker", "station", "itself"])
+def test_receipt_replay_does_not_let_a_dead_device_look_alive(taker: Taker, who: str) -> None:
+    """Whoever has an old copy of its lines can bring them for ever; only new lines are its word."""
+    device = chain_of("gw-1", 4)
+    taker.send(device.lines[:3])
+    later = collector(taker.store, at=NOW + timedelta(days=9), stations=("line-3",))
+    client, direct = ("line-3" if who == "station" else "gw-1"), who != "broker"
+    assert later.send(device.lines[:3], client, direct=direct).status == 200
+    ((heard,),) = taker.rows("SELECT last_heard FROM devices")
+    assert heard == (NOW + timedelta(days=9 * (who == "itself"))).timestamp()
+    assert later.send(device.lines[3:], client, direct=direct).status == 200
+    ((heard,),) = taker.rows("SELECT last_heard FROM devices")
+    assert heard == (NOW + timedelta(days=9)).timestamp()
 
 
 def test_a_memory_that_was_lost_is_a_restart(taker: Taker) -> None:

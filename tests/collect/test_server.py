@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,24 @@ def test_deleted_receipts_are_noticed(collector: Collector, store: str) -> None:
 def test_a_client_without_a_certificate_has_no_connection(collector: Collector) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         collector.send(b"{}", None)
+
+
+def test_a_client_that_resumes_a_session_is_known(collector: Collector) -> None:
+    """With TLS 1.2 it does not send the CAs above it again."""
+    context = ssl.create_default_context(cafile=str(collector.place.ca))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(*pem_files(collector.place.folder, "gw-resumes"))
+    lines = ("POST /receipts HTTP/1.1", "Host: localhost", "Content-Length: 0", "Connection: close")
+    head = "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+    session = None
+    for reused in (False, True):
+        raw = socket.create_connection(("127.0.0.1", collector.port), timeout=20)
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as sock:
+            sock.sendall(head)
+            found = b"".join(iter(partial(sock.recv, 1000), b""))
+            assert found.startswith(b"HTTP/1.1 415 ")  # past the judgement of the client
+            session = sock.session
+            assert sock.session_reused is reused
 
 
 def test_a_client_of_another_kind_is_refused(collector: Collector) -> None:

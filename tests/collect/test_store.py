@@ -1,9 +1,14 @@
 """The collector's database, as SQLite; `test_postgresql` has the same for PostgreSQL."""
 
+import contextlib
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
+from collect.postgres import Postgres, emptied
 from fwsign.collect.store import FleetStore, open_store
 from support import refused
 
@@ -51,6 +56,64 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with refused("io.store", f"the store {tmp_path}/none/fleet.db: unable to open database file"):
         open_store(f"sqlite:///{tmp_path}/none/fleet.db")
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_database_of_something_else_stays_as_it_is(tmp_path: Path, *, make: bool) -> None:
+    """A gateway's memory whose journal was changed would be damaged."""
+    path = tmp_path / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE floors (identity TEXT)")
+    before = path.read_bytes()
+    with refused("io.store", f"{path} is a database of something else, and stays as it is"):
+        open_store(f"sqlite:///{path}", make=make)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["state.db"]
+
+
+def test_who_only_asks_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a fleet? 100%.db"
+    address = f"sqlite:///{quote(str(path))}"
+    with open_store(address) as store:
+        insert(store, "gw-1")
+        with open_store(address, make=False) as asking:
+            with asking.transaction("read") as run:
+                assert run.rows(NAMES) == [("gw-1",)]
+            with refused("io.store", "attempt to write a readonly database"):
+                insert(asking, "gw-2")
+    before = path.read_bytes()
+    with open_store(address, make=False) as asking, asking.transaction("read") as run:
+        assert run.rows(NAMES) == [("gw-1",)]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("put_back", ["the same", "another"])
+def test_a_file_that_is_gone_takes_nothing(tmp_path: Path, put_back: str) -> None:
+    """What went into a removed file would be acknowledged, and lost."""
+    path = tmp_path / "fleet.db"
+    with open_store(f"sqlite:///{tmp_path}/aside.db") as store:
+        insert(store, "older")
+    with open_store(f"sqlite:///{path}") as store:
+        insert(store, "gw-1")
+        for one in tmp_path.glob("fleet.db*"):
+            one.rename(tmp_path / one.name.replace("fleet", "moved"))
+        for _ in range(2):
+            with refused("io.store", f"the store {path}: the file is gone"):
+                insert(store, "gw-2")
+        assert not path.exists()
+        for one in tmp_path.glob("moved.db*" if put_back == "the same" else "aside.db"):
+            one.rename(tmp_path / one.name.replace(one.stem, "fleet"))
+        insert(store, "gw-3")
+        with store.transaction("read") as run:
+            names = {name for (name,) in run.rows(NAMES)}
+    assert names == {"gw-1" if put_back == "the same" else "older", "gw-3"}
+
+
+def test_two_collectors_begin_at_once(postgres: Postgres) -> None:
+    address = emptied(postgres)
+    with ThreadPoolExecutor(4) as pool:
+        for one in pool.map(lambda _: open_store(address), range(4)):
+            one.close()
 
 
 @pytest.mark.parametrize(

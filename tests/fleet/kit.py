@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fwsign.collect.store import FleetRun
-from fwsign.collect.summary import CountedLine, clock, column, note, release_columns
+from fwsign.collect.summary import CountedLine, clock, column, digest, note, release_columns
 
 AT = int(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp())
 DAY = 24 * 3600
@@ -68,6 +68,7 @@ def take(
     ((count,),) = run.rows("SELECT count(*) FROM receipts")
     columns = release_columns(content)
     columns.pop("notice")
+    columns["manifest"] = columns["manifest"] or digest(content.get("manifest"))
     board = content.get("board") or {}
     row = {
         "device": device,

@@ -9,6 +9,7 @@ import pytest
 from fleet.kit import AT, DAY, HOSTILE, receipt, release, take
 from fwsign.collect.store import FleetRun, FleetStore, open_store
 from fwsign.collect.summary import MAX_COLUMN, OLDEST
+from fwsign.fleet.questions import Questions
 
 ROW = (
     "SELECT {} FROM running r JOIN devices d ON d.device = r.device WHERE d.name = ? AND board = ?"
@@ -77,6 +78,31 @@ def test_a_trial_is_in_place_until_it_falls_back(run: FleetRun) -> None:
     assert found == ("1.4.0", "installed", bytes.fromhex(before["manifest_digest"]), "fell back")
 
 
+def test_a_device_that_fell_back_names_its_release_as_others_do(run: FleetRun) -> None:
+    old, tried = release("1.4.0", 14, advisories=("CVE-1",)), release("1.5.0", 15)
+    for name in ("gw-1", "gw-2", "gw-3"):
+        take(run, name, receipt(name, "installed", release=old))
+    take(run, "gw-1", receipt("gw-1", "rolled back", manifest=old["manifest_digest"]))
+    take(run, "gw-1", receipt("gw-1", "on trial", release=tried))
+    fell = {"manifest": tried["manifest_digest"], "trial": {"before": old["manifest_digest"]}}
+    take(run, "gw-1", receipt("gw-1", "fell back", **fell))
+    (found,) = Questions(run, AT, DAY).releases()
+    assert (found.version, found.devices, found.disputed) == ("1.4.0", 3, 0)
+    assert found.advisories == ("CVE-1",)
+
+
+def test_a_release_that_failed_its_trial_and_stays_is_not_on_trial(run: FleetRun) -> None:
+    """Its receipt has its digest alone, as `fwsign.gateway.trial.going_back` writes it."""
+    before, tried = release("1.4.0", 14), release("1.5.0", 15)
+    take(run, "gw-1", receipt("gw-1", "on trial", release=tried))
+    trial = {"sequence_number": 15, "before": before["manifest_digest"]}
+    stays = receipt("gw-1", "stays", manifest=tried["manifest_digest"], trial=trial, release=None)
+    take(run, "gw-1", stays)
+    assert row(run, "version, sequence, state, result") == ("1.5.0", 15, "stays", "stays")
+    take(run, "gw-2", {**stays, "manifest": "no digest"})
+    assert row(run, "manifest, state", "gw-2") == (None, "unknown")
+
+
 def test_a_release_before_that_nobody_reported_has_no_name(run: FleetRun) -> None:
     fell = receipt("gw-1", "fell back", trial={"before": "ab" * 32})
     take(run, "gw-1", fell)
@@ -96,6 +122,17 @@ def test_boards_have_rows_of_their_own_and_their_station_runs_nothing(run: Fleet
         "device.lost",
     )
     assert len(run.rows("SELECT * FROM running")) == 3
+
+
+@pytest.mark.parametrize("result", ["incomplete", "not verifiable", "not bootable"])
+def test_a_board_that_was_written_does_not_run_what_was_there(run: FleetRun, result: str) -> None:
+    flashed = receipt("station-7", "verified", kind="flash", board={"identity": "mac:01"})
+    take(run, "station-7", {**flashed, "release": release("2.0.0", 20), "touched": True})
+    again = {**flashed, "result": result, "release": release("1.0.0", 10)}
+    take(run, "station-7", {**again, "touched": False})
+    assert row(run, "version, state", "station-7", "mac:01") == ("2.0.0", "installed")
+    take(run, "station-7", {**again, "touched": True})
+    assert row(run, "version, manifest, state", "station-7", "mac:01") == (None, None, "incomplete")
 
 
 def test_a_simulated_board_runs_nothing(run: FleetRun) -> None:

@@ -240,7 +240,12 @@ def test_a_watch_survives_half_open_tcp(site: Site, monkeypatch: pytest.MonkeyPa
         ("gateway-7", "fwsign/receipts/gateway-7"),
         ("a/b", "fwsign/receipts/a%2Fb"),
         ("a+b", "fwsign/receipts/a%2Bb"),
-        ("a b:c", "fwsign/receipts/a b%3Ac"),
+        ("a b:c@d=1", "fwsign/receipts/a b:c@d=1"),
+        ("a#%2F", "fwsign/receipts/a%23%252F"),
+        ("a\nb\x85", "fwsign/receipts/a%0Ab%C2%85"),
+        ("\u00e9\u4e16", "fwsign/receipts/\u00e9\u4e16"),
+        ("\u4e16" * 64, "fwsign/receipts/" + "\u4e16" * 64),
+        ("/" * 64, "fwsign/receipts/" + "%2F" * 64),
     ],
 )
 def test_a_device_has_one_level_of_a_topic(device: str, topic: str) -> None:

@@ -198,6 +198,15 @@ def test_a_collector_takes_more_but_not_what_is_no_message(site: Site) -> None:
     assert found.found == "it sends more than 10000 bytes in 60 seconds"
 
 
+def test_messages_that_are_never_released_end_the_link(site: Site) -> None:
+    """The library would keep each message of QoS 2 until the broker releases it: without end."""
+    data = message(TOPIC, b"8", 0x34)
+    with talking(site, after(data)) as broker, Link(broker, site.rules("gateway-7")) as link:
+        link.subscribe(TOPIC)
+        found = refusal(lambda: link.wait(10), "io.mqtt-lost")
+    assert found.found == "it sends a message with QoS 2, and no subscription asks for that"
+
+
 def test_what_comes_while_an_answer_is_waited_for_is_bounded(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Unsuitable
 from fwsign.files import read_bytes
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.gateway.install import install
 from fwsign.gateway.rollback import rollback
-from fwsign.gateway.run.session import InstallRequest, opened
+from fwsign.gateway.run.session import INSTALLED, InstallRequest, opened
+from fwsign.gateway.target import release_record
 from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
 from fwsign.gateway.trial.ends import trial
@@ -72,7 +73,9 @@ class MenderModule(NamedTuple):
         request.tell(f"{done.verdict}: sequence {done.release.manifest.sequence_number}")
 
     def _commit(self) -> None:
-        """Wait until the trial of the release ends.
+        """Wait until the trial of the release ends, and see that the release is in place.
+
+        A timer or a start of the machine may have ended its trial before.
 
         Raises:
             Unsuitable: `unsuitable.trial`: it failed.
@@ -81,6 +84,16 @@ class MenderModule(NamedTuple):
             self.sleep(PAUSE)
         if found.ended_badly:
             raise found.refusal()
+        with opened(self.request.device) as state:
+            known = release_record.read(state, INSTALLED)
+        if known is None or not self._brings(known.manifest):
+            there = f"release {known.sequence}" if known is not None else "nothing"
+            raise Unsuitable(
+                "unsuitable.trial",
+                f"the release of this artifact is not in place, but {there}: its trial ended",
+                expected="the release of this artifact",
+                found=there,
+            )
 
     def _roll_back(self) -> None:
         """Bring the release before back, unless fwsign has done that, or nothing was installed.

@@ -3,13 +3,15 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from fwsign.cli import inputs, ui
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA: Final = re.compile("(^|;)(?=[\t\r\n]|\\s*[=+@\uff1d\uff0b\uff0d\uff20-])")
+"""The beginning of a formula; many spreadsheets begin another cell after a semicolon, too."""
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> str:
@@ -46,4 +48,4 @@ def write_csv(path: Path, text: str, count: int, *, force: bool) -> None:
 
 
 def _inert(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub(r"\1'", cell)

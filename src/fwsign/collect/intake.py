@@ -81,7 +81,7 @@ def take(run: FleetRun, batch: JudgedBatch, now: int, *, direct: bool = True) ->
         storing.add(part)
     if direct and not storing.fresh:
         breaks.came_back(end, head, chain)
-    storing.finish()
+    storing.finish(heard=direct or storing.fresh > 0)
     after = head.hex() if storing.missing and head is not None else None
     return Taken(name, lines[-1].receipt.digest, len(lines), storing.fresh, after)
 
@@ -202,12 +202,13 @@ class _Storing:
         content, signed = one.receipt.content, one.receipt.signer is not None
         return CountedLine(self._device, number, self._now, content, signed, newest=newest)
 
-    def finish(self) -> None:
-        """Write what all lines together say of the device."""
+    def finish(self, *, heard: bool) -> None:
+        """Write what all lines together say of the device, and whether it was heard now."""
         run, content = self._run, self._newest.receipt.content if self._newest else {}
         run.rows(
-            "UPDATE devices SET last_heard = ?, receipts = receipts + ?, chain = ?, head = ?,"
-            " vendor = COALESCE(?, vendor), product = COALESCE(?, product) WHERE device = ?",
-            *(self._now, self.fresh, self._chain, self._head),
+            "UPDATE devices SET last_heard = COALESCE(?, last_heard), receipts = receipts + ?,"
+            " chain = ?, head = ?, vendor = COALESCE(?, vendor), product = COALESCE(?, product)"
+            " WHERE device = ?",
+            *(self._now if heard else None, self.fresh, self._chain, self._head),
             *(*device_columns(content), self._device),
         )

@@ -24,6 +24,8 @@ MAX_BODY: Final = 1024 * 1024
 """Bytes of one batch of lines."""
 MAX_LINES: Final = 1000
 """Lines of one batch."""
+MAX_NAME: Final = 512
+"""Bytes of a device's name: PostgreSQL has an index of them."""
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -145,9 +147,17 @@ def _owner(known: str | None, receipt: Receipt, client: str, trust: CollectorTru
 
     Raises:
         Untrusted: `untrusted.receipt`: another device signed it, or another one handed it in.
+        Malformed: `malformed.receipt`: no database keeps such a name.
     """
     named = device_of(receipt.content)
     owner = named or known or receipt.signer or client
+    if "\0" in owner or len(owner.encode()) > MAX_NAME:
+        raise Malformed(
+            "malformed.receipt",
+            f"the receipt names device {owner!r:.80}",
+            expected=f"a name of at most {MAX_NAME} bytes without NUL",
+            found=f"{owner!r:.80}",
+        )
     check_device(owner, owner, [receipt.signer] if receipt.signer is not None else [])
     if client != owner and client not in trust.stations:
         raise Untrusted(

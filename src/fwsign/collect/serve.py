@@ -4,7 +4,7 @@
 import asyncio
 import socket
 import ssl
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -26,13 +26,38 @@ IDLE_SECONDS: Final = 5
 """Seconds until a connection without a request ends."""
 MAX_HEAD: Final = 16 * 1024
 """Bytes of a request's head."""
+MAX_CHAINS: Final = 2000
+"""Clients whose certificates are kept for resumed sessions."""
 STOP_SECONDS: Final = 10
 """How long a stopping collector waits for the requests in progress."""
+
+
+class _Chains:
+    """The certificates that clients showed; a resumed session of TLS 1.2 has the first one alone.
+
+    Python has no way to forbid that. Nothing is believed of it: each request judges them again.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, list[bytes]] = OrderedDict()
+
+    def of(self, tls: Any) -> list[bytes]:
+        """Return the certificates of a client, its own first; none without TLS."""
+        own = tls.getpeercert(True) if tls is not None else None
+        if not own:
+            return []
+        found = verified_chain(tls) or self._known.get(own) or [own]
+        self._known[own] = found
+        self._known.move_to_end(own)
+        if len(self._known) > MAX_CHAINS:
+            self._known.popitem(last=False)
+        return found
 
 
 class _Protocol(H11Protocol):
     """Hands the client's certificates to the application, and bounds each connection's time."""
 
+    _chains: ClassVar[_Chains] = _Chains()
     _held: ClassVar[Counter[bytes]] = Counter()
     _end: asyncio.TimerHandle | None = None
     _client = b""
@@ -40,7 +65,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         tls = transport.get_extra_info("ssl_object")
-        chain = _chain(tls)
+        chain = self._chains.of(tls)
         app: ASGIApp = self.app
 
         async def with_peer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,12 +92,6 @@ class _Protocol(H11Protocol):
             if not self._held[self._client]:
                 del self._held[self._client]
         super().connection_lost(exc)
-
-
-def _chain(tls: Any) -> list[bytes]:
-    """Return the certificates of a client, its own first; none without TLS."""
-    own = tls.getpeercert(True) if tls is not None else None
-    return (verified_chain(tls) or [own]) if own else []
 
 
 class _Loop(asyncio.SelectorEventLoop):

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from fwsign.collect import schema
 from fwsign.errors import Failed
@@ -29,16 +29,14 @@ STATEMENT_SECONDS: Final = 60
 """Seconds of one statement; a question to ten million receipts takes fewer."""
 MAX_IDLE: Final = 8
 """Connections that are kept for the next transaction."""
+_MAKING: Final = 0x66777369676E
+"""The number of the lock of PostgreSQL for making the tables."""
 _SQLITE: Final = "sqlite://"
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _SECRETS: Final = {"password", "sslpassword"}
 _EXPECTED: Final = "sqlite:///FILE, or postgresql://[USER@]HOST[:PORT]/DATABASE"
-_SETTINGS: Final = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    f"busy_timeout = {BUSY_SECONDS * 1000}",
-    "trusted_schema = OFF",
-)
+_SETTINGS: Final = (f"busy_timeout = {BUSY_SECONDS * 1000}", "trusted_schema = OFF")
+_WRITING: Final = ("journal_mode = WAL", "synchronous = FULL")
 
 
 class FleetRun:
@@ -87,9 +85,15 @@ class FleetStore:
         place: its address, without secrets, for messages.
     """
 
-    def __init__(self, dialect: Dialect, place: str, connect: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        place: str,
+        connect: Callable[[], Any],
+        is_there: Callable[[Any], bool] = lambda _: True,
+    ) -> None:
         self.dialect, self.place = dialect, place
-        self._connect = connect
+        self._connect, self._is_there = connect, is_there
         self._idle: list[Any] = []
         self._lock = threading.Lock()
         self._errors = _errors(dialect)
@@ -115,6 +119,8 @@ class FleetStore:
             Failed: `io.store`; `state.newer`: the tables of a newer fwsign.
         """
         with self.transaction() as run:
+            if self.dialect == "postgresql":  # two that begin at once would collide
+                run.rows("SELECT pg_advisory_xact_lock(?)", _MAKING)
             for statement in schema.statements(self.dialect):
                 run.rows(statement)
             run.rows(
@@ -171,12 +177,13 @@ class FleetStore:
             if connection is None:
                 break
             try:
-                connection.execute(begin)
+                if self._is_there(connection):
+                    connection.execute(begin)
+                    return connection
             except self._errors:
-                with contextlib.suppress(*self._errors):
-                    connection.close()
-            else:
-                return connection
+                pass
+            with contextlib.suppress(*self._errors):
+                connection.close()
         connection = self._connect()
         try:
             connection.execute(begin)
@@ -242,15 +249,67 @@ def _sqlite(address: str, *, make: bool) -> FleetStore:
             "io.missing", f"there is no store {path}", hint="fwsign collect --store makes one"
         )
 
-    def connect() -> sqlite3.Connection:
+    writes = make
+
+    def connect() -> _Opened:
+        nonlocal make
+        if not make and not Path(path).exists():
+            raise sqlite3.OperationalError("the file is gone")
+        make = False  # one that was made and is gone is no empty fleet
         connection = sqlite3.connect(
-            Path(path), timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            f"file:{quote(path)}?mode={'rwc' if writes else 'ro'}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Opened,
         )
-        for setting in _SETTINGS:
-            connection.execute(f"PRAGMA {setting}")
+        try:
+            _set_up(connection, path, writes=writes)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    return FleetStore("sqlite", path, connect)
+    return FleetStore("sqlite", path, connect, lambda one: one.file == _file(path))
+
+
+class _Opened(sqlite3.Connection):
+    """A connection, and the file that it is to: one under the same name may be another by now."""
+
+    file: tuple[int, int] | None = None
+
+
+def _set_up(connection: _Opened, path: str, *, writes: bool) -> None:
+    """Choose how a file is used; one of another program stays as it is.
+
+    Raises:
+        Failed: `io.store`: it is one of another program.
+    """
+    for setting in _SETTINGS:
+        connection.execute(f"PRAGMA {setting}")
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    names = {name for (name,) in found}
+    if names and not schema.TABLES.keys() <= names:
+        raise Failed(
+            "io.store",
+            f"{path} is a database of something else, and stays as it is",
+            expected="the tables of fwsign collect",
+            found=", ".join(sorted(names))[:80],
+            hint="name the file of fwsign collect, or for it a new one",
+        )
+    for setting in _WRITING if writes else ():
+        connection.execute(f"PRAGMA {setting}")
+    connection.file = _file(path)
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    """Return what a file has for itself alone; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _postgresql(address: str) -> FleetStore:

@@ -40,8 +40,8 @@ _NO_ACTION: Final = ("not written", None)
 """The results of lines that only count others."""
 _RELEASE: Final = ("vendor", "product", "version", "sequence", "manifest", "notice")
 _EARLIER: Final = """
-    SELECT vendor, product, version, sequence, manifest FROM receipts
-    WHERE device = ? AND manifest = ? ORDER BY receipt DESC LIMIT 1"""
+    SELECT line FROM receipts
+    WHERE device = ? AND manifest = ? AND sequence IS NOT NULL ORDER BY receipt DESC LIMIT 1"""
 
 
 class CountedLine(NamedTuple):
@@ -96,16 +96,23 @@ def _placed(run: FleetRun, line: CountedLine, result: str | None) -> dict[str, o
     told = {"since": clock(content), "receipt": line.receipt, "signed": int(line.signed)}
     if result in _IN_PLACE:
         found = release_columns(content)
+        if result == "stays" and found["manifest"] is None:  # the line has its digest alone
+            found = _earlier(run, line, digest(content.get("manifest")))
         placed = {**found, **told, "state": _IN_PLACE[result]}
         return placed if found["manifest"] is not None else {}
-    if result == "incomplete" and content.get("touched") is True:
+    if content.get("touched") is True:  # whatever was in place before is there no more
         return {**dict.fromkeys(_RELEASE), **told, "state": "incomplete"}
     if result == "fell back":
         before = digest(_part(content, "trial").get("before"))
-        rows = run.rows(_EARLIER, line.device, before) if before is not None else []
-        names = rows[0] if rows else (None, None, None, None, before)
-        return {**dict(zip(_RELEASE, (*names, None), strict=True)), **told, "state": "installed"}
+        return {**_earlier(run, line, before), **told, "state": "installed"}
     return {}
+
+
+def _earlier(run: FleetRun, line: CountedLine, manifest: bytes | None) -> dict[str, object]:
+    """Return the columns about a release, as the newest line of the device named it."""
+    rows = run.rows(_EARLIER, line.device, manifest) if manifest is not None else []
+    named = release_columns(json.loads(rows[0][0])) if rows else dict.fromkeys(_RELEASE)
+    return {**named, "manifest": manifest}
 
 
 def _upsert(

@@ -88,6 +88,11 @@ class BrokerClient(paho.Client):
         )
         self._dial = dial
 
+    @property
+    def withheld(self) -> int:
+        """The messages of QoS 2 whose release has not come; the library keeps them without end."""
+        return len(self._in_messages)
+
     def _create_socket(self) -> Any:
         return self._dial()
 

@@ -241,6 +241,8 @@ class Link:
             failure = self._step(seconds)
         except Exception as error:
             raise self._lost(f"it breaks the protocol: {type(error).__name__}") from error
+        if self._client.withheld:
+            raise self._lost("it sends a message with QoS 2, and no subscription asks for that")
         if failure or self._client.socket() is None:
             raise self._lost()
         if self._sock is not None:

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from fwsign.errors import Failed
 from fwsign.gateway.config.fetch_rules import FetchRules
@@ -30,12 +30,22 @@ WAIT: Final = 1.0
 
 _ALL: Final = "fwsign/receipts/+"
 _TOPIC: Final = re.compile(r"fwsign/receipts/([^/+#\x00]{1,256})")
+_SPECIAL: Final = re.compile(r"[%/+#\x00-\x1f\x7f-\x9f]")
+"""What a level of a topic must not have, and the sign that escapes it."""
 _MARK: Final = 16
 
 
 def topic_of(device: str) -> str:
-    """Return the topic of a device's receipts. A "/" in its name is escaped, as in a URL."""
-    return f"fwsign/receipts/{quote(device, safe=' ')}"
+    """Return the topic of a device's receipts.
+
+    In its name "/", "+", "#" and "%" are escaped, as in a URL. Nothing else is, so that rights of a
+    broker which are for the name in a certificate fit.
+    """
+    return f"fwsign/receipts/{_SPECIAL.sub(_escaped, device)}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(f"%{one:02X}" for one in found[0].encode())
 
 
 def device_of(topic: str) -> str | None:
@@ -152,7 +162,7 @@ def _one(link: Link, answer: Callable[[str, bytes], bytes | None]) -> None:
         return
     found = answer(device, message.payload)
     if found is not None:
-        link.publish(f"{topic_of(device)}/ack", found, mark=message.mark)
+        link.publish(f"{message.topic}/ack", found, mark=message.mark)
 
 
 def _rest(seconds: float, stopped: Callable[[], bool], sleep: Callable[[float], object]) -> None:

@@ -81,6 +81,15 @@ def test_pause_resume_widen_and_withdraw(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_a_window_that_is_over_is_told() -> None:
+    words = ("channel", "make", "stable", "new.suit", "--until")
+    assert "is over" not in run(*words, (NOW + DAY).isoformat()).err
+    found = run(*words, NOW.isoformat())
+    assert found.status == 0
+    assert "warning: the window of release 2 is over: no device takes it any more" in found.err
+
+
+@pytest.mark.usefixtures("place")
 def test_a_device_is_told_what_is_for_it() -> None:
     make("new.suit", "--share", "0%")
     words = ("channel", "verify", "stable.channel", "--device", "gw-17")
@@ -105,7 +114,12 @@ HELP = "fwsign channel verify --help shows how"
     [
         (("Stable", "new.suit"), 2, '"Stable" is not a name of a channel or cohort', "it may"),
         (("stable",), 5, "the channel would name no release", "name the envelopes of"),
-        (("stable", "new.suit", "new.suit"), 5, "two releases have the sequence number 2", None),
+        (
+            ("stable", "new.suit", "new.suit"),
+            5,
+            "two releases have the sequence number 2",
+            "name each release once; a build that is signed again gets a higher number",
+        ),
         (("stable", "new.suit", "--share", "10"), 2, '"10" is not a share', "write 10% or 0.25%"),
         (("stable", "new.suit", "--share", "101%"), 2, '"101%" is not a share', "write"),
         (("stable", "new.suit", "--cohort", "a b"), 2, '"a b" is not a name', "it may have"),

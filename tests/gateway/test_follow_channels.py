@@ -835,6 +835,17 @@ def test_a_clock_of_1970_takes_a_good_channel_with_a_note(follower: Follower, pl
     assert any("freshness unproven" in one for one in done.notes)
 
 
+def test_the_note_on_the_clock_is_that_of_this_poll(follower: Follower, place: Place) -> None:
+    """An unchanged channel is heard again later, when the clock is right, or has gone back."""
+    place.channel(1, place.release(40))
+    note = "freshness unproven: the clock is behind"
+    for year, notes in ((1970, (note,)), (NOW.year, ()), (1970, (note,)), (NOW.year, ())):
+        follower.at = NOW.replace(year=year)
+        follower.poll()
+        found = follower.poll()
+        assert (found.verdict, found.notes) == ("nothing new", notes)
+
+
 def test_a_clock_of_2099_refuses_and_remembers_nothing(follower: Follower, place: Place) -> None:
     place.channel(1, place.release(40))
     follower.at = NOW.replace(year=2099)

@@ -22,6 +22,7 @@ from fwsign.gateway.offer import Obstacle
 from fwsign.gateway.run.session import demands, fetch_rules, opened
 from fwsign.gateway.target.sources import ReleasePlace, Sources
 from fwsign.memory.channels import ChannelKey
+from fwsign.verify.policy import UNPROVEN
 
 if TYPE_CHECKING:
     from fwsign.verify.verified import VerifiedChannel
@@ -50,9 +51,10 @@ def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
         return Looked(found, iter(_offered(request, choice)), choice=choice, notes=notes)
     if heard is None:
         return Looked(found, None)  # it was refused
-    return Looked(
-        found, None, choice=_choose(request, known, heard.channel, now), notes=heard.notes
-    )
+    behind = (UNPROVEN,) if request.clock() < now else ()
+    others = [one for one in heard.notes if one != UNPROVEN]  # that was the clock of then
+    choice = _choose(request, known, heard.channel, now)
+    return Looked(found, None, choice=choice, notes=(*behind, *others))
 
 
 def settled(

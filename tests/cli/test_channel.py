@@ -355,6 +355,7 @@ def test_a_channel_says_salt_cohorts_and_share(tmp_path: Path) -> None:
         (("--plan", "100%:0h", "--devices", "1", "--ids", "x"), 2, "--devices and --ids exclude"),
         (("--plan", "100%:0h", "--devices", "10000001"), 2, "--devices 10000001, at most"),
         (("--plan", "100%:0h", "--ids", "twice.txt"), 5, 'twice.txt, line 2: "a" is there twice'),
+        (("--plan", "100%:0h", "--ids", "excel.txt"), 5, 'excel.txt, line 2: "a" is there twice'),
         (("--plan", "100%:0h", "--ids", "empty.txt"), 5, "empty.txt names no device"),
         (("--plan", "100%:0h", "--ids", "bytes.txt"), 5, "bytes.txt is not text in UTF-8"),
         (("bytes.txt",), 1, "not deterministic CBOR"),
@@ -370,6 +371,7 @@ def test_what_is_not_simulated(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("twice.txt").write_text("a\na\n")
+    Path("excel.txt").write_bytes(b"\xef\xbb\xbfa\r\na\r\n")
     Path("empty.txt").write_text("\n\n")
     Path("bytes.txt").write_bytes(b"\xff\n")
     found = run("rollout", "simulate", *words)

@@ -664,7 +664,10 @@ def test_swapped_blob_is_refused(follower: Follower, place: Place) -> None:
     assert follower.gateway.floor is None
     one.write_bytes(first)
     two.write_bytes(second)
-    assert names(follower.poll()) == ["failed"]
+    for found in (follower.poll(), follower.poll()):
+        assert (names(found), found.to_fetch) == (["failed"], len(b"release 41"))
+        assert found.offer is not None
+        assert found.offer.sequence == 41
     follower.waits(3 * 3600)
     assert follower.poll().verdict == "installed"
 

@@ -61,16 +61,16 @@ def settled(
     request: FollowRequest, known: KnownHere, choice: ChannelChoice, notes: tuple[str, ...]
 ) -> Polled | None:
     """Return the result of a look at a channel if there is nothing to fetch; None if there is."""
+    seen = known.seen.offer if known.seen is not None else None
+    offer = seen if seen is not None and seen.manifest == choice.manifest else None
     if choice.release is None or choice.manifest in known.in_place:
         if choice.obstacles:
             return Polled("waiting", obstacles=choice.obstacles, notes=notes, choice=choice)
-        seen = known.seen.offer if known.seen is not None else None
-        offer = seen if seen is not None and seen.manifest == choice.manifest else None
         return Polled("nothing new", offer, notes=notes, choice=choice)
     failed = failed_here(known.attempts, choice.manifest, request.uptime())
     if failed is not None:
-        kept = (Obstacle("failed", failed), *choice.obstacles)
-        return Polled("waiting", obstacles=kept, notes=notes, choice=choice)
+        kept, left = (Obstacle("failed", failed), *choice.obstacles), offer.outside if offer else 0
+        return Polled("waiting", offer, kept, to_fetch=left, notes=notes, choice=choice)
     return None
 
 

@@ -81,6 +81,15 @@ def test_pause_resume_widen_and_withdraw(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_a_window_that_is_over_is_told() -> None:
+    words = ("channel", "make", "stable", "new.suit", "--until")
+    assert "is over" not in run(*words, (NOW + DAY).isoformat()).err
+    found = run(*words, NOW.isoformat())
+    assert found.status == 0
+    assert "warning: the window of release 2 is over: no device takes it any more" in found.err
+
+
+@pytest.mark.usefixtures("place")
 def test_a_device_is_told_what_is_for_it() -> None:
     make("new.suit", "--share", "0%")
     words = ("channel", "verify", "stable.channel", "--device", "gw-17")
@@ -105,7 +114,12 @@ HELP = "fwsign channel verify --help shows how"
     [
         (("Stable", "new.suit"), 2, '"Stable" is not a name of a channel or cohort', "it may"),
         (("stable",), 5, "the channel would name no release", "name the envelopes of"),
-        (("stable", "new.suit", "new.suit"), 5, "two releases have the sequence number 2", None),
+        (
+            ("stable", "new.suit", "new.suit"),
+            5,
+            "two releases have the sequence number 2",
+            "name each release once; a build that is signed again gets a higher number",
+        ),
         (("stable", "new.suit", "--share", "10"), 2, '"10" is not a share', "write 10% or 0.25%"),
         (("stable", "new.suit", "--share", "101%"), 2, '"101%" is not a share', "write"),
         (("stable", "new.suit", "--cohort", "a b"), 2, '"a b" is not a name', "it may have"),
@@ -341,6 +355,7 @@ def test_a_channel_says_salt_cohorts_and_share(tmp_path: Path) -> None:
         (("--plan", "100%:0h", "--devices", "1", "--ids", "x"), 2, "--devices and --ids exclude"),
         (("--plan", "100%:0h", "--devices", "10000001"), 2, "--devices 10000001, at most"),
         (("--plan", "100%:0h", "--ids", "twice.txt"), 5, 'twice.txt, line 2: "a" is there twice'),
+        (("--plan", "100%:0h", "--ids", "excel.txt"), 5, 'excel.txt, line 2: "a" is there twice'),
         (("--plan", "100%:0h", "--ids", "empty.txt"), 5, "empty.txt names no device"),
         (("--plan", "100%:0h", "--ids", "bytes.txt"), 5, "bytes.txt is not text in UTF-8"),
         (("bytes.txt",), 1, "not deterministic CBOR"),
@@ -356,6 +371,7 @@ def test_what_is_not_simulated(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("twice.txt").write_text("a\na\n")
+    Path("excel.txt").write_bytes(b"\xef\xbb\xbfa\r\na\r\n")
     Path("empty.txt").write_text("\n\n")
     Path("bytes.txt").write_bytes(b"\xff\n")
     found = run("rollout", "simulate", *words)

@@ -16,6 +16,9 @@ from fwsign.format.channel import Channel, ChannelRelease
 from fwsign.format.envelope import check_manifest_digest, decode_envelope
 from fwsign.format.rollout import Rollout
 from fwsign.format.suit import decode_manifest
+from fwsign.gateway.config.device import load
+from fwsign.gateway.follow_memory import write_attempts, write_seen
+from fwsign.gateway.run.session import opened
 from fwsign.keys.file import FileSigner
 from fwsign.signing.channel import sign
 from fwsign.signing.envelope import Identity
@@ -111,6 +114,25 @@ def test_a_rollout_that_leaves_this_device_out_says_why(place: Path) -> None:
     (one,) = channel["releases"]
     assert (one["sequence_number"], one["in"]) == (SEQUENCE, False)
     assert one["why_not"].startswith("the rollout is for 0 %")
+
+
+def test_a_release_that_failed_is_named_while_it_waits(place: Path) -> None:
+    publish(place, 1)
+    (payload,), (envelope,) = (list((place / one).iterdir()) for one in ("sha256", "releases"))
+    content = payload.read_bytes()
+    payload.write_bytes(content[::-1])
+    assert run("follow", "--once").status == 1
+    lines = good("follow", "--once").splitlines()
+    assert lines[0] == f"waiting  gateway-x1 2.4.1, sequence {SEQUENCE}"
+    assert lines[1] == "  size       800 bytes, at most 800 of them to fetch"
+    assert lines[3].startswith("  not now    it failed once, the next try is in ")
+    publish(place, 2)
+    envelope.write_bytes(Path("build.bin").read_bytes())  # nothing is known of the release
+    with opened(load(place.parent / "device.toml")) as state:
+        write_attempts(state, None)
+        write_seen(state, None)
+    assert run("follow", "--once").status == 1
+    assert good("follow", "--once").splitlines()[0] == f"waiting  release {SEQUENCE}"
 
 
 def test_the_status_says_what_the_channel_says(

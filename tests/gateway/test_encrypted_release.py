@@ -237,8 +237,10 @@ def test_a_key_with_a_passphrase_is_refused(gateway: Gateway) -> None:
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
     )
     (gateway.base / "group.key").write_bytes(locked)
-    with refused("key.passphrase-missing", "group.key"):
+    with refused("key.passphrase-missing", "has a passphrase, and nobody is there") as caught:
         gateway.install(release(gateway, 7, {"app.tar": LARGE}))
+    path = gateway.base / "group.key"
+    assert caught.value.hint == f"fwsign key passwd {path} --no-passphrase"
 
 
 def test_a_key_is_needed_only_for_what_is_encrypted(gateway: Gateway) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
+from fwsign.gateway.config.device import load
 from fwsign.gateway.config.fetch_rules import FetchRules
 from fwsign.gateway.https import answer, download, fetch
 from fwsign.gateway.https import connection as https
-from gateway.kit import Gateway, make_gateway
+from fwsign.gateway.offered import staged_bytes
+from fwsign.gateway.target.sources import Sources
+from gateway.kit import Gateway, crls, make_gateway
 from gateway.server import Handler, Server, certificates, serving
 from support import component, refused
 
@@ -647,6 +650,25 @@ def test_an_interrupted_download_is_resumed_by_the_next_run(
     gateway.install(None)
     assert gateway.installed == {"app.tar": DATA}
     assert server.requests[1] == ("/x1/app.tar", "bytes=500000-")
+
+
+def test_a_download_goes_on_though_the_envelope_has_newer_crls(
+    gateway: Gateway, server: Server
+) -> None:
+    """Who puts CRLs on it each night does not make slow gateways begin anew."""
+    url = publish(gateway, server, 1, DATA)
+    cut = then(lambda handler: handler.give(), lambda handler: handler.give(most=100_000))
+    server.answers["/x1/app.tar"] = cut
+    with refused("io.fetch-cut"):
+        gateway.install(url, download_only=True)
+    publish(gateway, server, 1, DATA, crls=crls(2))
+    device, sources = load(gateway.config), Sources(url, (), rules(server), print)
+    assert staged_bytes(device, sources) == 500_000
+    server.answers.clear()
+    server.requests.clear()
+    gateway.install(url)
+    assert gateway.installed == {"app.tar": DATA}
+    assert server.requests[-1] == ("/x1/app.tar", "bytes=500000-")
 
 
 @pytest.mark.parametrize("cut", [0, 10, 500_000])

@@ -11,7 +11,7 @@ from channel_kit import forged, make_channel
 from fwsign.errors import FwsignError, Unsuitable
 from fwsign.format.cose import decode_block, encode_block
 from fwsign.format.envelope import decode_envelope, encode_envelope
-from fwsign.format.suit import MAX_SEQUENCE_NUMBER
+from fwsign.format.suit import MAX_SEQUENCE_NUMBER, MAX_TIME
 from fwsign.gateway import trust as trust_updates
 from fwsign.gateway.channel_memory import HEARD, read_heard
 from fwsign.gateway.follow import channels
@@ -20,11 +20,12 @@ from fwsign.gateway.install import install
 from fwsign.gateway.run.session import InstallRequest, opened
 from fwsign.memory.channels import ChannelKey, Channels
 from fwsign.verify.channel import MAX_AHEAD
+from fwsign.x509.roles import CONFIG_SIGNING
 from gateway.channel_place import Place, rolled_out
 from gateway.follow_kit import Follower, days
 from gateway.kit import crls, pki
 from gateway.server import Handler, Server, serving
-from support import DAY, NOW, PRODUCT, VENDOR, refused
+from support import DAY, NOW, PRODUCT, VENDOR, make_leaf, refused
 from trust.test_update import root, sign, update
 
 KEY = ChannelKey(VENDOR, PRODUCT, "stable")
@@ -65,6 +66,16 @@ def number(follower: Follower, key: ChannelKey = KEY) -> int | None:
 
 def words(found: Polled) -> str:
     return "; ".join(one.words for one in found.obstacles)
+
+
+def unchanged(handler: Handler) -> None:
+    """Answer that nothing changed, for ever."""
+    if "If-None-Match" in handler.headers:
+        handler.head(304, {"ETag": '"1"'})
+        return
+    data = handler.files[handler.path]
+    handler.head(200, {"ETag": '"1"', "Content-Length": str(len(data))})
+    handler.wfile.write(data)
 
 
 def serve(server: Server, place: Place, follower: Follower) -> None:
@@ -354,19 +365,50 @@ def test_frozen_by_a_server_that_says_unchanged(
     place.channel(1, place.release(40))
     serve(server, place, follower)
 
-    def frozen(handler: Handler) -> None:
-        if "If-None-Match" in handler.headers:
-            handler.head(304, {"ETag": '"1"'})
-            return
-        data = handler.files[handler.path]
-        handler.head(200, {"ETag": '"1"', "Content-Length": str(len(data))})
-        handler.wfile.write(data)
-
-    server.answers["/x/stable.channel"] = frozen
+    server.answers["/x/stable.channel"] = unchanged
     follower.poll()
     assert follower.poll().verdict == "nothing new"
     follower.at = days(8)
     with refused("stale.channel"):
+        follower.poll()
+
+
+@pytest.mark.parametrize(
+    ("life", "code"),
+    [(365, "stale.crl"), (20, "stale.certificate")],
+)
+def test_frozen_by_a_thief_whose_channel_never_ends(
+    follower: Follower, place: Place, server: Server, life: int, code: str
+) -> None:
+    """His channel lasts as long as its signer's certificate and CRLs, whatever it says."""
+    leaf = make_leaf(pki().issuing, "rollout", usages=[CONFIG_SIGNING], days=(-10, life))
+    place.signer = place.signer._replace(leaf=leaf)
+    place.channel(1, place.release(40), expires=MAX_TIME)
+    serve(server, place, follower)
+    server.answers["/x/stable.channel"] = unchanged
+    follower.poll()
+    follower.at = days(min(life, 30))  # so long are the CRLs
+    assert follower.poll().verdict == "nothing new"
+    follower.at += timedelta(seconds=1)
+    with refused(code):
+        follower.poll()
+    assert follower.installed == {"app40.bin": b"release 40"}
+
+
+def test_a_stale_crl_that_is_allowed_ends_later(
+    follower: Follower, place: Place, server: Server
+) -> None:
+    config = follower.gateway.config
+    config.write_text(config.read_text().replace('"require"', '"allow-stale:10d"'))
+    place.channel(1, place.release(40), expires=MAX_TIME)
+    serve(server, place, follower)
+    server.answers["/x/stable.channel"] = unchanged
+    for day in (0, 31, 40):
+        follower.at = days(day)
+        follower.poll()
+    assert follower.poll().verdict == "nothing new"
+    follower.at = days(40) + timedelta(seconds=1)
+    with refused("stale.crl"):
         follower.poll()
 
 
@@ -622,7 +664,10 @@ def test_swapped_blob_is_refused(follower: Follower, place: Place) -> None:
     assert follower.gateway.floor is None
     one.write_bytes(first)
     two.write_bytes(second)
-    assert names(follower.poll()) == ["failed"]
+    for found in (follower.poll(), follower.poll()):
+        assert (names(found), found.to_fetch) == (["failed"], len(b"release 41"))
+        assert found.offer is not None
+        assert found.offer.sequence == 41
     follower.waits(3 * 3600)
     assert follower.poll().verdict == "installed"
 
@@ -791,6 +836,17 @@ def test_a_clock_of_1970_takes_a_good_channel_with_a_note(follower: Follower, pl
     done = follower.poll()
     assert done.verdict == "installed"
     assert any("freshness unproven" in one for one in done.notes)
+
+
+def test_the_note_on_the_clock_is_that_of_this_poll(follower: Follower, place: Place) -> None:
+    """An unchanged channel is heard again later, when the clock is right, or has gone back."""
+    place.channel(1, place.release(40))
+    note = "freshness unproven: the clock is behind"
+    for year, notes in ((1970, (note,)), (NOW.year, ()), (1970, (note,)), (NOW.year, ())):
+        follower.at = NOW.replace(year=year)
+        follower.poll()
+        found = follower.poll()
+        assert (found.verdict, found.notes) == ("nothing new", notes)
 
 
 def test_a_clock_of_2099_refuses_and_remembers_nothing(follower: Follower, place: Place) -> None:

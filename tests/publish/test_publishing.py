@@ -19,7 +19,7 @@ from fwsign.publish.folder import FolderStore
 from fwsign.publish.layout import release_path
 from fwsign.publish.store import Source, Store
 from publish_kit import Scene, Wrapped, missing_of
-from support import NOW, make_crl, make_envelope, make_leaf, refused
+from support import NOW, PRODUCT, make_crl, make_envelope, make_leaf, refused
 
 
 @pytest.fixture
@@ -215,6 +215,24 @@ def test_an_unreadable_channel_is_not_replaced(store: FolderStore, scene: Scene)
         assert caught.value.hint == "find out who wrote it, then remove it by hand"
         assert store.read("stable.channel") == junk
         assert not (Path(store.place) / "sha256").exists()
+
+
+def test_a_channel_of_another_product_is_not_replaced(store: FolderStore, scene: Scene) -> None:
+    """Two products in one place need channels of two names."""
+    given, other = scene.release(100), scene.release(101, product="thermostat")
+    first = scene.channel(1, given)
+    scene.publish(store, given, first)
+    publisher = scene.publisher(store, [other], [scene.channel(2, other, product="thermostat")])
+    with refused(
+        "unsuitable.product",
+        f"stable.channel in {store.place} is for acme.example {PRODUCT}, not acme.example thermo",
+    ) as caught:
+        publisher.run()
+    assert caught.value.hint == "give this channel another name, or publish it to another place"
+    assert store.read("stable.channel") == first.data
+    assert store.entry(other.path) is None
+    scene.publish(store, other, scene.channel(2, other, product="thermostat", name="thermostat"))
+    assert missing_of(store) == missing_of(store, "thermostat") == []
 
 
 def test_a_channel_that_leaps_too_far_is_refused(store: FolderStore, scene: Scene) -> None:

@@ -43,6 +43,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
         "stale.certificate": (
             "channel: issue a new one with: fwsign pki issue channel NAME",
+            "device: is the clock right? Else its signer has to sign with a new certificate",
             "issue a new signer with: fwsign pki issue signer NAME",
         ),
         "stale.not-yet-valid": (

@@ -2,14 +2,15 @@
 """The channel that `fwsign follow` heard last, so that a poll without news costs one small request.
 
 A rollout's window opens while the channel stays the same, so its content is kept, and judged anew
-at each poll. It was verified when it was remembered, and whatever is installed by it is fetched and
+at each poll. It was verified when it was remembered, and is verified again when something ends that
+this rested on: a stolen key can sign a channel for ever. Whatever is installed by it is fetched and
 verified anew.
 """
 
 import base64
 import json
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fwsign.errors import FwsignError
 from fwsign.format.channel import Channel, read_channel
@@ -17,6 +18,9 @@ from fwsign.format.envelope import decode_envelope, encode_envelope
 from fwsign.gateway.choice import ChannelChoice, Who, choose
 from fwsign.gateway.config.device import Device
 from fwsign.memory.state import State
+
+if TYPE_CHECKING:
+    from fwsign.verify.verified import VerifiedChannel
 
 HEARD: Final = "follow channel"
 """The memory's name for the channel."""
@@ -30,6 +34,7 @@ class Heard(NamedTuple):
         tag: the tag of its content there.
         channel: its content.
         notes: notes of its verification.
+        until: the Unix time from which on it has to be verified again.
         unsigned: its file without signatures: they were verified.
     """
 
@@ -37,17 +42,36 @@ class Heard(NamedTuple):
     tag: str
     channel: Channel
     notes: tuple[str, ...]
+    until: int
     unsigned: bytes
 
     @classmethod
-    def of(cls, address: str, tag: str, data: bytes, notes: tuple[str, ...]) -> "Heard":
+    def of(cls, address: str, tag: str, data: bytes, notes: tuple[str, ...], until: int) -> "Heard":
         """Return a verified channel, given its file."""
         envelope = decode_envelope(data)._replace(blocks=())
-        return cls(address, tag, read_channel(envelope), notes, encode_envelope(envelope))
+        return cls(address, tag, read_channel(envelope), notes, until, encode_envelope(envelope))
 
     def is_at(self, address: str, tag: str) -> bool:
         """Tell whether it is the content of an address with a tag."""
         return (self.address, self.tag) == (address, tag)
+
+
+def stands_until(verified: "VerifiedChannel", allow_stale: timedelta) -> int:
+    """Return the Unix time from which on a channel has to be verified again.
+
+    It expires, or a certificate or a CRL of its signers ends. What has ended already was judged: a
+    time stamp, or a policy, made up for it.
+
+    Args:
+        verified: the channel.
+        allow_stale: how long after its next update a CRL is still used.
+    """
+    issued = [one for signer, _ in verified.counted for one in signer.issued]
+    ends = [int(one.certificate.not_after.timestamp()) for one in issued]
+    more = int(allow_stale.total_seconds())  # no datetime: the sum must not overflow the calendar
+    ends += [int(crl.next_update.timestamp()) + more for one in issued for crl in one.newest]
+    now = int(verified.now.timestamp())
+    return min([verified.channel.expires, *(one + 1 for one in ends if one >= now)])
 
 
 def read_heard(state: State) -> Heard | None:
@@ -59,7 +83,8 @@ def read_heard(state: State) -> Heard | None:
             return None
         data = base64.b64decode(found["channel"], validate=True)
         notes = tuple(map(str, found["notes"]))
-        return Heard.of(str(found["address"]), str(found["tag"]), data, notes)
+        until = int(found["until"])
+        return Heard.of(str(found["address"]), str(found["tag"]), data, notes, until)
     except (ValueError, TypeError, LookupError, RecursionError, FwsignError):
         return None
 
@@ -69,7 +94,7 @@ def write_heard(state: State, heard: Heard) -> None:
     if heard == read_heard(state):
         return
     content = base64.b64encode(heard.unsigned).decode()
-    named = {"address": heard.address, "tag": heard.tag, "notes": heard.notes}
+    named = {"address": heard.address, "tag": heard.tag, "notes": heard.notes, "until": heard.until}
     state.remember(HEARD, json.dumps({**named, "channel": content}))
 
 

@@ -7,11 +7,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fwsign.errors import FwsignError
+from fwsign.errors import Failed, FwsignError
+from fwsign.files import read_bytes
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.judge import Judge
 from fwsign.gateway.run.session import InstallRequest, opened
 from fwsign.gateway.target.directory import ENVELOPE, FILES, OTHERS, OWN, STAGE
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
 from fwsign.verify.verified import VerifiedRelease
 
@@ -45,10 +48,9 @@ def judge_offer(device: Device, at: datetime, sources: Sources) -> VerifiedRelea
 def staged_bytes(device: Device, sources: Sources) -> int:
     """Return the bytes of payloads that lie staged for a release; a hint, since none is hashed."""
     place = device.target_dir / OWN / STAGE
-    with contextlib.suppress(OSError):
-        envelope = sources.read_envelope()
-        kept = place / ENVELOPE
-        if kept.stat().st_size == len(envelope) and kept.read_bytes() == envelope:
+    with contextlib.suppress(Failed):
+        found, kept = sources.read_envelope(), read_bytes(place / ENVELOPE, MAX_ENVELOPE_SIZE)
+        if kept == found or digest_of(kept) == digest_of(found):
             return _size(place / FILES) + _size(place / OTHERS)
     return 0
 

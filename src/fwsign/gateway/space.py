@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed
 from fwsign.files import io_error, read_bytes
+from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.gateway.config.device import Device
 from fwsign.gateway.run.open_gateway import OpenGateway
 from fwsign.gateway.run.session import INSTALLED, INTENT
@@ -150,8 +151,9 @@ def _free(place: Path) -> Room:
 def _need(target: Path, digest: str, envelope: bytes, wanted: Sequence[Delivery]) -> Room:
     """Return the space that staging a release takes, without what of it is there already."""
     own = target / OWN / STAGE
-    same = _content(own / ENVELOPE, len(envelope)) == envelope
-    size = 0 if same else len(envelope)
+    staged = _content(own / ENVELOPE)
+    same = release_record.digest_of(staged) == digest
+    size = 0 if staged == envelope else len(envelope)
     for one in wanted:
         places = [own / (FILES if one.to == "file" else OTHERS)] if same else []
         if one.to == "file":
@@ -203,7 +205,7 @@ def _used(path: Path) -> Room:
     return found
 
 
-def _content(path: Path, size: int) -> bytes:
+def _content(path: Path) -> bytes:
     with contextlib.suppress(Failed):
-        return read_bytes(path, size, "files")
+        return read_bytes(path, MAX_ENVELOPE_SIZE, "files")
     return b""

@@ -24,6 +24,7 @@ from fwsign.pki.issuance import refuse_taken, refuse_unable, write_entry
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import Leaf, leaf_certificate, leaf_of
 from fwsign.pki.log import Origin
+from fwsign.pki.one_use import refuse_other_use, uses_of
 from fwsign.pki.request import REQUEST_LIMIT, CertificateRequest, parse_request
 from fwsign.pki.validity import period_of
 from fwsign.x509.certificate import key_digest
@@ -175,7 +176,7 @@ class _Judging:
         self._names = {one.lower(): one for one in pki.names()}
         self._devices = devices_in(pki) if terms.kind == "idevid" else {}
         self._revoked = _revoked(pki)
-        self._leaked = leaked_keys(pki)
+        self._leaked, self._uses = leaked_keys(pki), uses_of(pki, terms.kind)
         self._taken: dict[str, Path] = {}
         self._keys: dict[str, Path] = {}
 
@@ -187,6 +188,7 @@ class _Judging:
             name = self._name(file, request)
             key = key_digest(request.public_key)
             refuse_leaked(request.public_key, str(file), self._leaked)
+            refuse_other_use(request.public_key, str(file), self._uses)
             self._refuse_twice(file, name, key)
             if self._is_issued(name, request):
                 return JudgedRequest(file, name)

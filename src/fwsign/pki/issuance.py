@@ -35,6 +35,7 @@ from fwsign.pki.leaves import (
     leaf_certificate,
 )
 from fwsign.pki.log import OWN
+from fwsign.pki.one_use import refuse_other_use, refuse_token, uses_of
 from fwsign.pki.validity import period_of, refuse_early, refuse_ended_ca
 
 if TYPE_CHECKING:
@@ -123,6 +124,26 @@ def issue(
 def _refuse_uncertifiable(pki: Pki, leaf: Leaf, key: Existing, *, compat: bool) -> None:
     public = certifiable(key, f'"{leaf.name}"', compat=compat if leaf.kind in TLS else None)
     refuse_leaked(public, f'"{leaf.name}"', leaked_keys(pki))
+    refuse_shared(pki, leaf.kind, leaf.name, key)
+
+
+def refuse_shared(pki: Pki, kind: str, name: str, key: Existing) -> None:
+    """Refuse a key that does something else, and a group's key that is in no file.
+
+    Args:
+        pki: the PKI.
+        kind: the kind of certificate that it would get.
+        name: the entry.
+        key: the key.
+
+    Raises:
+        Failed: `key.mismatch`, `key.unsupported`.
+    """
+    held = key if is_held(key) else None
+    public = held.public_key if held is not None else cast("PublicKey", key)
+    refuse_other_use(public, f'"{name}"', uses_of(pki, kind))
+    if kind == "encryption" and held is not None:
+        refuse_token(held, name)
 
 
 def certifiable(key: Existing, what: str, *, compat: bool | None) -> PublicKey:

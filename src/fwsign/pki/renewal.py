@@ -33,7 +33,7 @@ from fwsign.pki.extras import NO_EXTRAS, Extras, carried
 from fwsign.pki.files import write_certificate
 from fwsign.pki.flat import enter
 from fwsign.pki.index import serial_text
-from fwsign.pki.issuance import certifiable, is_held, leaf_key, refuse_unable
+from fwsign.pki.issuance import certifiable, is_held, leaf_key, refuse_shared, refuse_unable
 from fwsign.pki.leaked import leaked_keys, refuse_leaked
 from fwsign.pki.leaves import (
     KINDS,
@@ -131,7 +131,7 @@ def renew(
     leaf = permitted_leaf(pki, ca, leaf._replace(more=carried(pki, old, ca, more)))
     period = period_of(leaf, pki.certificate(ca), lifetime, now)
     given = new_key() if callable(new_key) else new_key
-    public = _public_key(pki, name, given, compat=compat if leaf.kind in TLS else None)
+    public = _public_key(pki, name, given, kind=leaf.kind, compat=compat)
     issuer, made = open_authority(pki, ca, ca_passphrase), None
     if isinstance(given, NewKey) or (given is not None and is_held(given)):
         made = leaf_key(leaf.kind, given, renewed_algorithm(old, issuer.certificate))
@@ -151,18 +151,21 @@ def _public_key(
     name: str,
     key: NewKey | Existing | None,
     *,
-    compat: bool | None,
+    kind: str,
+    compat: bool,
 ) -> PublicKey | None:
     """Return the key that is certified anew, the old one or another; None if it is to be made."""
-    old = pki.certificate(name)
+    old, forgiving = pki.certificate(name), compat if kind in TLS else None
     if isinstance(key, NewKey):
         refuse_new_file(pki, name, key)
         return None
     if key is None:
-        return _may_stay(old, name, compat=compat)
-    public = certifiable(key, f'"{name}"', compat=compat)
+        return _may_stay(old, name, compat=forgiving)
+    public = certifiable(key, f'"{name}"', compat=forgiving)
     if public == old.public_key():
         _refuse_revoked(pki, name)
+    else:
+        refuse_shared(pki, kind, name, key)
     refuse_leaked(public, f'"{name}"', leaked_keys(pki))
     return public
 

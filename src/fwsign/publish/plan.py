@@ -141,6 +141,7 @@ class Publication:
         if present is None:
             self._options.judge_channel(new.data, None)
             return
+        self._refuse_other_product(new.channel, present.channel)
         number = present.channel.number
         try:
             self._options.judge_channel(new.data, SeenChannel(number, present.manifest_digest))
@@ -148,6 +149,19 @@ class Publication:
             path = channel_path(new.channel.name)
             told = error.with_more(f"{path} in {self._store.place} has number {number}")
             raise told.with_hint(f"make one with a number above {number}") from error
+
+    def _refuse_other_product(self, new: Channel, present: Channel) -> None:
+        """Keep the channel of another product, whose devices would refuse the new one."""
+        if new.identifiers == present.identifiers:
+            return
+        own, found = (f"{one.vendor} {one.product}" for one in (new, present))
+        raise Unsuitable(
+            "unsuitable.product",
+            f"{channel_path(new.name)} in {self._store.place} is for {found}, not {own}",
+            expected=own,
+            found=found,
+            hint="give this channel another name, or publish it to another place",
+        )
 
     def judge_there(self, present: PublishedChannel | None, new: PublishedChannel) -> Outcome:
         """Return what is to become of a channel that follows the one that is there."""

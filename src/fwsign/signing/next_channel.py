@@ -162,6 +162,7 @@ def _check_distinct(releases: Sequence[VerifiedRelease]) -> None:
             f"two releases have the sequence number {twice[0]}: devices take one of them",
             expected="another sequence number for each",
             found=twice[0],
+            hint="name each release once; a build that is signed again gets a higher number",
         )
 
 

@@ -9,7 +9,7 @@ from fwsign.errors import FwsignError, Malformed, Stale, Tampered, Untrusted
 from fwsign.format.algorithms import ALGORITHMS, SHA256
 from fwsign.format.cose import Block, sig_structure, verify_signature
 from fwsign.format.payload import digest
-from fwsign.verify.policy import DevicePolicy, refuse_example
+from fwsign.verify.policy import UNPROVEN, DevicePolicy, refuse_example
 from fwsign.verify.stamp import Stamp, judge_token
 from fwsign.verify.verified import VerifiedSigner
 from fwsign.x509.anchor import Anchor
@@ -165,7 +165,7 @@ class BlockVerifier:
             raise refusal or Untrusted("untrusted.token-required", message)
         behind = self._at < now
         check_dates(path, now, not_before=not behind)
-        unproven = ("freshness unproven: the clock is behind",) if behind else ()
+        unproven = (UNPROVEN,) if behind else ()
         return (*unproven, *([f"time-stamp token not counted: {refusal}"] if refusal else []))
 
     def _check_revocation(

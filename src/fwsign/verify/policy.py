@@ -20,6 +20,8 @@ from fwsign.x509.roles import Profile
 
 Revocation: TypeAlias = Literal["if-present", "require", "off"]
 
+UNPROVEN: Final = "freshness unproven: the clock is behind"
+"""The note where the clock is behind a time that is known to have passed."""
 _NO_PINS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 

@@ -171,6 +171,11 @@ def warnings(plan: NextChannel, now: datetime) -> list[str]:
         if end is not None and end < channel.expires:
             number = one.manifest.sequence_number
             lines.append(f"release {number} is past its use-before time before the channel expires")
+    for named in channel.releases:
+        over = named.rollout.until
+        if over is not None and over <= now.timestamp():
+            number = named.sequence_number
+            lines.append(f"the window of release {number} is over: no device takes it any more")
     if before is not None and not channel.hold:
         there = {one.manifest_digest for one in channel.releases}
         lines += [

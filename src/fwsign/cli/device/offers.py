@@ -61,6 +61,7 @@ def _show(polled: "Polled") -> None:
 def _nothing(polled: "Polled") -> str:
     """Return the words for a poll that has no offer to show."""
     release = polled.choice.release if polled.choice else None
-    if release is None or polled.verdict != "nothing new":
+    failed = any(one.name == "failed" for one in polled.obstacles)
+    if release is None or (polled.obstacles and not failed):
         return "no release for this device"
-    return f"release {release.sequence_number} is here"
+    return f"release {release.sequence_number}{'' if failed else ' is here'}"

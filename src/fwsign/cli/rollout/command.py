@@ -179,7 +179,7 @@ def _devices(path: Path) -> "Iterator[Pollster]":
     from fwsign.rollout.simulate import Pollster
 
     try:
-        text = inputs.read(path, _IDS_LIMIT).decode()
+        text = inputs.read(path, _IDS_LIMIT).decode("utf-8-sig")  # spreadsheets begin so
     except UnicodeDecodeError:
         raise Failed("io.format", f"{path} is not text in UTF-8", expected="UTF-8") from None
     seen: set[str] = set()

@@ -3,17 +3,17 @@
 
 The channel is verified, its name compared with that of the address, and its number with the
 memory. What it offers this device is chosen, and the release comes from beside it. If a server says
-that nothing changed, the channel that was verified before is judged anew, since windows open and
-channels expire.
+that nothing changed, the channel that was verified before is judged anew, since windows open. It is
+asked for as a whole when it expires, and when a certificate or a CRL of its signer ends.
 """
 
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format.channel import Channel
-from fwsign.gateway.channel_memory import Heard, write_heard
+from fwsign.gateway.channel_memory import Heard, stands_until, write_heard
 from fwsign.gateway.choice import ChannelChoice, Who, choose, name_in
 from fwsign.gateway.follow.judging import REFUSED, Polled, record_refusal, remember
 from fwsign.gateway.follow.known import FollowRequest, KnownHere, failed_here, known_here
@@ -22,6 +22,7 @@ from fwsign.gateway.offer import Obstacle
 from fwsign.gateway.run.session import demands, fetch_rules, opened
 from fwsign.gateway.target.sources import ReleasePlace, Sources
 from fwsign.memory.channels import ChannelKey
+from fwsign.verify.policy import UNPROVEN
 
 if TYPE_CHECKING:
     from fwsign.verify.verified import VerifiedChannel
@@ -40,8 +41,8 @@ def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
     """
     now = max(filter(None, (request.clock(), known.floor)))
     heard = known.heard
-    if heard is not None and now.timestamp() >= heard.channel.expires:
-        heard = None  # it is asked for as a whole, and refused by the rule for all channels
+    if heard is not None and now.timestamp() >= heard.until:
+        heard = None  # it is asked for as a whole, and judged by the rules for all channels
     refused = known.seen is not None and known.seen.code is not None
     tag = known.seen.tag if poll and known.seen is not None and (heard or refused) else None
     found, data = content(request.address, tag, request.device.fetch, request.tell)
@@ -50,25 +51,26 @@ def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
         return Looked(found, iter(_offered(request, choice)), choice=choice, notes=notes)
     if heard is None:
         return Looked(found, None)  # it was refused
-    return Looked(
-        found, None, choice=_choose(request, known, heard.channel, now), notes=heard.notes
-    )
+    behind = (UNPROVEN,) if request.clock() < now else ()
+    others = [one for one in heard.notes if one != UNPROVEN]  # that was the clock of then
+    choice = _choose(request, known, heard.channel, now)
+    return Looked(found, None, choice=choice, notes=(*behind, *others))
 
 
 def settled(
     request: FollowRequest, known: KnownHere, choice: ChannelChoice, notes: tuple[str, ...]
 ) -> Polled | None:
     """Return the result of a look at a channel if there is nothing to fetch; None if there is."""
+    seen = known.seen.offer if known.seen is not None else None
+    offer = seen if seen is not None and seen.manifest == choice.manifest else None
     if choice.release is None or choice.manifest in known.in_place:
         if choice.obstacles:
             return Polled("waiting", obstacles=choice.obstacles, notes=notes, choice=choice)
-        seen = known.seen.offer if known.seen is not None else None
-        offer = seen if seen is not None and seen.manifest == choice.manifest else None
         return Polled("nothing new", offer, notes=notes, choice=choice)
     failed = failed_here(known.attempts, choice.manifest, request.uptime())
     if failed is not None:
-        kept = (Obstacle("failed", failed), *choice.obstacles)
-        return Polled("waiting", obstacles=kept, notes=notes, choice=choice)
+        kept, left = (Obstacle("failed", failed), *choice.obstacles), offer.outside if offer else 0
+        return Polled("waiting", offer, kept, to_fetch=left, notes=notes, choice=choice)
     return None
 
 
@@ -112,7 +114,7 @@ def _hear(
 ) -> tuple[ChannelChoice, tuple[str, ...]]:
     """Verify a channel, remember it, and choose; return notes, too."""
     try:
-        verified = _verify(request, data, accept=poll)
+        verified, allow_stale = _verify(request, data, accept=poll)
     except FwsignError as refusal:
         if poll and not isinstance(refusal, Failed):
             record_refusal(request, data, refusal, kind="channel")
@@ -122,12 +124,19 @@ def _hear(
         raise
     if poll:  # a hint: a full disk does not stop a release
         with contextlib.suppress(Failed), opened(request.device) as state:
-            write_heard(state, Heard.of(request.address, tag, data, verified.notes))
+            until = stands_until(verified, allow_stale)
+            write_heard(state, Heard.of(request.address, tag, data, verified.notes, until))
     return _choose(request, known, verified.channel, verified.now), verified.notes
 
 
-def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> "VerifiedChannel":
-    """Verify a channel by the memory, and remember its number there."""
+def _verify(
+    request: FollowRequest, data: bytes, *, accept: bool
+) -> "tuple[VerifiedChannel, timedelta]":
+    """Verify a channel by the memory, and remember its number there.
+
+    Returns:
+        The channel, and how long after its next update a CRL is still used.
+    """
     from fwsign.gateway.judge import refuse_unchecked  # most polls find nothing new
     from fwsign.verify.verifier import Verifier
 
@@ -143,7 +152,7 @@ def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> "VerifiedCh
         refuse_unchecked(policy, [one for one in verified.unchecked if one not in first])
         if accept:
             state.channels().accept(verified, before)
-    return verified
+    return verified, policy.allow_stale
 
 
 def _choose(

@@ -22,6 +22,7 @@ from fwsign.format.component import Component
 from fwsign.format.payload import receive
 from fwsign.gateway.target.delivery import Delivery
 from fwsign.gateway.target.lock import take_lock
+from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import PayloadProgress
 from fwsign.gateway.target.stage import (
     DIRECTORY,
@@ -37,7 +38,7 @@ from fwsign.gateway.target.stage import (
     remove,
     stage,
     tells_of_files,
-    write_all,
+    write_whole,
 )
 from fwsign.verify.verified import VerifiedRelease
 
@@ -115,17 +116,19 @@ class Target:
     def begin(self, envelope: bytes, digest: str) -> None:
         """Prepare to stage a release; keep the bytes already staged for this very release.
 
+        Newer CRLs, or other recipients, make another envelope of the same release.
+
         Args:
             envelope: the release's envelope.
             digest: its manifest's digest, in hex; an interrupted run may have moved its files.
         """
         with explained(self.path):
-            if self.staged_envelope() != envelope:
-                self.clear()
+            staged = self.staged_envelope()
+            if staged != envelope:
+                if staged is None or digest_of(staged) != digest:
+                    self.clear()
                 parent = self.directory(self.own, STAGE, 0o700)
-                with self._new(parent, ENVELOPE) as handle:
-                    write_all(handle, envelope)
-                    os.fsync(handle)
+                write_whole(parent, ENVELOPE, envelope)
             self.stage = self.directory(self.own, STAGE, 0o700)
             if self.current() != digest and not exists(self.stage, FILES):
                 with contextlib.suppress(FileNotFoundError):
@@ -338,11 +341,3 @@ class Target:
 
     def _staged_at(self, name: str) -> int:
         return os.stat(name, dir_fd=self.versions, follow_symlinks=False).st_mtime_ns
-
-    @contextlib.contextmanager
-    def _new(self, parent: int, name: str) -> Iterator[int]:
-        handle = os.open(name, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
-        try:
-            yield handle
-        finally:
-            os.close(handle)

@@ -2,7 +2,9 @@
 """Open the keys of the groups that a device belongs to, when a payload is encrypted."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from cryptography import x509
 
@@ -35,7 +37,7 @@ def _open(rule: DecryptKey) -> AgreementKey:
             found=f"mode {mode:04o}",
             hint=f"chmod 600 {rule.key}",
         )
-    found = open_agreement(f"file:{rule.key}", lambda: None)
+    found = open_agreement(f"file:{rule.key}", partial(_ask_nobody, rule.key))
     if rule.certificate is not None:
         certified = _certified(rule.certificate)
         if certified != (own := key_id(found.public_key).hex()):
@@ -47,6 +49,17 @@ def _open(rule: DecryptKey) -> AgreementKey:
                 found=certified,
             )
     return found
+
+
+def _ask_nobody(path: Path) -> NoReturn:
+    """Refuse a key with a passphrase: the option --pass is for the device's own key."""
+    raise Failed(
+        "key.passphrase-missing",
+        f"decrypt.key {path} has a passphrase, and nobody is there to type it",
+        expected="a key without a passphrase",
+        found="an encrypted key",
+        hint=f"fwsign key passwd {path} --no-passphrase",
+    )
 
 
 def _mode(path: Path) -> int:

@@ -188,6 +188,19 @@ def write_all(handle: int, data: bytes) -> None:
         rest = rest[os.write(handle, rest) :]
 
 
+def write_whole(parent: int, name: str, data: bytes) -> None:
+    """Write a small file, whole or not at all, over one that may be there."""
+    beginning = f"{name}.next"
+    remove(parent, beginning)
+    handle = os.open(beginning, FILE | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+    try:
+        write_all(handle, data)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.rename(beginning, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
 def open_own(parent: int, name: str) -> int:
     """Open a staged file for writing; replace one that another user could have made."""
     with contextlib.suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ channels expire.
 
 import contextlib
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format.channel import Channel
@@ -25,6 +25,9 @@ from fwsign.memory.channels import ChannelKey
 
 if TYPE_CHECKING:
     from fwsign.verify.verified import VerifiedChannel
+
+TRIES: Final = 3
+"""How often a channel is judged if other processes take one at the same time."""
 
 
 def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
@@ -127,7 +130,20 @@ def _hear(
 
 
 def _verify(request: FollowRequest, data: bytes, *, accept: bool) -> "VerifiedChannel":
-    """Verify a channel by the memory, and remember its number there."""
+    """Verify a channel by the memory, and remember its number there.
+
+    If another process took a channel meanwhile, the memory is asked again: mostly it was this one.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return _verify_once(request, data, accept=accept)
+        except Failed as error:
+            if error.code != "state.conflict":
+                raise
+    return _verify_once(request, data, accept=accept)
+
+
+def _verify_once(request: FollowRequest, data: bytes, *, accept: bool) -> "VerifiedChannel":
     from fwsign.gateway.judge import refuse_unchecked  # most polls find nothing new
     from fwsign.verify.verifier import Verifier
 

@@ -111,8 +111,9 @@ class Questions:
         ((forged,),) = self._run.rows(statements.FORGED)
         if forged:
             problems["forged"] = int(forged)
+        ((moved,),) = self._run.rows(statements.MOVED)
         found = dict(sorted(problems.items()))
-        return FleetTotals(devices, signed, unknown, silent, refused, found)
+        return FleetTotals(devices, signed, unknown, silent, refused, found, int(moved))
 
     def releases(self) -> list[FleetRelease]:
         """Return what devices run: products with most devices first, of each the newest first."""
@@ -283,9 +284,9 @@ def _device(row: tuple[Any, ...]) -> FleetDevice:
 
 
 def _event(row: tuple[Any, ...]) -> FleetEvent:
-    *ended, line, vendor, product, version, sequence, digest, signer = row
+    *ended, line, vendor, product, version, sequence, digest, signer, name, board = row
     number, received, clock, kind, result, code = ended
-    release = (vendor, product, version, sequence, bytes(digest), signer)
+    release = (vendor, product, version, sequence, bytes(digest), signer, name, board)
     return FleetEvent(number, received, clock, kind, result, code, _message(line), *release)
 
 

@@ -27,7 +27,7 @@ from fwsign.cli.fleet.store import (
 from fwsign.cli.options import JSON
 
 if TYPE_CHECKING:
-    from fwsign.fleet.model import FleetDevice, FleetRelease
+    from fwsign.fleet.model import FleetDevice, FleetEvent, FleetRelease
     from fwsign.fleet.questions import Questions
 
 command = typer.Typer(
@@ -106,6 +106,8 @@ def status(
         )
         ui.out(f"silent    {totals.silent} for {silent}")
         ui.out(f"refused   {totals.refused} at last")
+        if totals.moved:
+            ui.out(f"moved     {totals.moved} boards that several stations flashed, counted once")
         told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
         ui.out(f"problems  {told or 'none'}")
         _print_releases(releases)
@@ -125,7 +127,7 @@ DEVICE_COLUMNS: Final = (
 )
 EVENT_COLUMNS: Final = (
     *("time", "received", "kind", "result", "code", "message", "vendor", "product", "version"),
-    *("sequence_number", "said_by", "signer", "receipt"),
+    *("sequence_number", "said_by", "signer", "device", "station", "receipt"),
 )
 
 
@@ -211,18 +213,27 @@ def device(
     elif csv is None:
         _print_devices(found)
         ui.out()
-        print_table(
-            ("time", "result", "release", "said by", "reason"),
-            [
-                (
-                    *(_minute(one["time"] or one["received"]), one["result"] or one["kind"]),
-                    _release(one["product"], one["version"], one["sequence_number"]),
-                    one["said_by"],
-                    f"{one['code']}: {one['message'] or '-'}" if one["code"] else "",
-                )
-                for one in (event.as_json() for event in events)
-            ],
+        _print_events(name, events)
+
+
+def _print_events(name: str, events: "list[FleetEvent]") -> None:
+    """Print a history; that of a board says at which station, that of a station which board."""
+    of_board = any(one.board == name for one in events)
+    boards = any(one.board for one in events)
+    place = ("station" if of_board else "board",) if boards else ()
+    rows = []
+    for event in events:
+        one, where = event.as_json(), event.device if of_board else event.board
+        rows.append(
+            (
+                *(_minute(one["time"] or one["received"]), one["result"] or one["kind"]),
+                _release(one["product"], one["version"], one["sequence_number"]),
+                *((where or "-",) if boards else ()),
+                one["said_by"],
+                f"{one['code']}: {one['message'] or '-'}" if one["code"] else "",
+            )
         )
+    print_table(("time", "result", "release", *place, "said by", "reason"), rows)
 
 
 def _print_releases(releases: "list[FleetRelease]") -> None:

@@ -86,6 +86,14 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
             noticed {BIGINT} NOT NULL, closed {BIGINT},
             digest {BYTEA},
             chain {BIGINT} NOT NULL""",
+        # What each certificate has stored; see `fwsign.collect.quotas`. `day` is that of the two
+        # after it, in days since 1970. `limited` is the limit that it is at, NULL if none,
+        # `limited_at` when it was met last, `refused` how often since it was within it.
+        "accounts": """name TEXT PRIMARY KEY,
+            day {BIGINT} NOT NULL, day_lines {BIGINT} NOT NULL, day_bytes {BIGINT} NOT NULL,
+            total_bytes {BIGINT} NOT NULL, boards {BIGINT} NOT NULL, chains {BIGINT} NOT NULL,
+            gateway {BIGINT} NOT NULL,
+            limited TEXT, limited_at {BIGINT}, refused {BIGINT} NOT NULL""",
         # Lines that were refused, with the reason; bounded for each client. `client` is the name
         # in the certificate that brought them, `claimed` the device that they name. `line` is cut.
         "forged": """forgery {KEY},
@@ -111,8 +119,19 @@ INDEXES: Final[Mapping[str, str]] = MappingProxyType(
         "receipts_refused": "receipts (code, received) WHERE code IS NOT NULL",
         "devices_by_time": "devices (last_heard)",
         "breaks_by_device": "breaks (device, kind)",
+        "accounts_limited": "accounts (limited_at) WHERE limited IS NOT NULL",
     }
 )
+
+UPGRADES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "1": tuple(
+            f"ALTER TABLE running ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"
+            for name in ("placed", "ended", "last")
+        )
+    }
+)
+"""An older version of the tables -> the statements that make them those of `VERSION`."""
 
 
 def statements(dialect: Dialect) -> list[str]:

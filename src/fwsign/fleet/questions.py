@@ -109,8 +109,9 @@ class Questions:
         devices, signed, unknown, silent, refused = (int(one or 0) for one in row)
         problems = {kind: int(count) for kind, count in self._run.rows(statements.BREAKS)}
         ((forged,),) = self._run.rows(statements.FORGED)
-        if forged:
-            problems["forged"] = int(forged)
+        ((limited,),) = self._run.rows(statements.LIMITED)
+        more = {"forged": int(forged), "limit": int(limited)}
+        problems |= {kind: count for kind, count in more.items() if count}
         ((moved,),) = self._run.rows(statements.MOVED)
         found = dict(sorted(problems.items()))
         return FleetTotals(devices, signed, unknown, silent, refused, found, int(moved))
@@ -145,6 +146,9 @@ class Questions:
             often = f", {times} times" if times > 1 else ""
             words = f'sent by "{client}"{often}: {code}: {message}'
             found.append(FleetProblem(seen, "forged", claimed, words))
+        for at, name, limit, times in self._run.rows(statements.NEWEST_LIMITED, MAX_PROBLEMS):
+            words = f"its certificate is at its limit of {limit}: lines were refused {times} times"
+            found.append(FleetProblem(at, "limit", name, words))
         return sorted(found, key=lambda one: -one.noticed)[:MAX_PROBLEMS]
 
     def curve(self, release: FleetRelease) -> FleetCurve:

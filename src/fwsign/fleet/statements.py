@@ -60,6 +60,10 @@ REFUSALS: Final = f"""
     GROUP BY code ORDER BY devices DESC, code LIMIT ?"""
 BREAKS: Final = "SELECT kind, count(*) FROM breaks WHERE closed IS NULL GROUP BY kind"
 FORGED: Final = "SELECT count(*) FROM forged"
+LIMITED: Final = "SELECT count(*) FROM accounts WHERE limited IS NOT NULL"
+NEWEST_LIMITED: Final = """
+    SELECT limited_at, name, limited, refused FROM accounts WHERE limited IS NOT NULL
+    ORDER BY limited_at DESC, name LIMIT ?"""
 NEWEST_BREAKS: Final = """
     SELECT b.noticed, b.kind, d.name, b.digest FROM breaks b JOIN devices d ON d.device = b.device
     WHERE b.break IN (SELECT max(break) FROM breaks WHERE closed IS NULL GROUP BY device, kind)

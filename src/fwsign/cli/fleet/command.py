@@ -111,6 +111,11 @@ def status(
         told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
         ui.out(f"problems  {told or 'none'}")
         _print_releases(releases)
+        full = [one for one in problems if one.kind == "limit"]
+        if full:
+            ui.out()
+            rows = [(one.device, one.detail, _minute(one.as_json()["noticed"])) for one in full]
+            print_table(("certificate", "at its limit", "last"), rows)
         if refusals:
             ui.out()
             rows = [(one.code, one.devices, _minute(one.as_json()["last"])) for one in refusals]

@@ -83,12 +83,12 @@ class Updates(NamedTuple):
                 known = None
             tag = known.tag if known is not None else None
             found, data = self._changed(address, tag, limit, anchors=take == self._trust)
-            if data is None:
-                if found == tag or known is None or not may_retag(known.tagged, self.at):
-                    return []
-                notes = []
-            else:
-                notes = take(address, data)
+            notes = take(address, data) if data is not None else []
+            news = (
+                bool(notes) or known is None or (found != tag and may_retag(known.tagged, self.at))
+            )
+            if not news:  # a device that asks every minute must not wear the disk out
+                return []
             with opened(self.device) as state:
                 now = _KnownTag(found, self._basis(state), int(self.at.timestamp()))
                 _write_tag(state, self.device, address, now)

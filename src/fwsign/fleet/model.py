@@ -243,7 +243,6 @@ class FleetTotals(NamedTuple):
             "unknown": self.unknown,
             "silent": self.silent,
             "refused": self.refused,
-            "at_several_stations": self.moved,
             "problems": dict(self.problems),
         }
 

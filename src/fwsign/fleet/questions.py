@@ -146,10 +146,15 @@ class Questions:
             often = f", {times} times" if times > 1 else ""
             words = f'sent by "{client}"{often}: {code}: {message}'
             found.append(FleetProblem(seen, "forged", claimed, words))
-        for at, name, limit, times in self._run.rows(statements.NEWEST_LIMITED, MAX_PROBLEMS):
-            words = f"its certificate is at its limit of {limit}: lines were refused {times} times"
-            found.append(FleetProblem(at, "limit", name, words))
+        found += self.at_limit()
         return sorted(found, key=lambda one: -one.noticed)[:MAX_PROBLEMS]
+
+    def at_limit(self) -> list[FleetProblem]:
+        """Return the certificates whose last lines went beyond a limit, the newest first."""
+        return [
+            FleetProblem(at, "limit", name, f"at its limit of {limit}, refused {times} times")
+            for at, name, limit, times in self._run.rows(statements.NEWEST_LIMITED, MAX_PROBLEMS)
+        ]
 
     def curve(self, release: FleetRelease) -> FleetCurve:
         """Return how many devices had taken a release, over time."""

@@ -27,7 +27,7 @@ from fwsign.cli.fleet.store import (
 from fwsign.cli.options import JSON
 
 if TYPE_CHECKING:
-    from fwsign.fleet.model import FleetDevice, FleetEvent, FleetRelease
+    from fwsign.fleet.model import FleetDevice, FleetEvent, FleetRelease, FleetTotals
     from fwsign.fleet.questions import Questions
 
 command = typer.Typer(
@@ -84,6 +84,7 @@ def status(
     with asked(store, silence) as (questions, place):
         totals, releases = questions.totals(), questions.releases()
         refusals, problems = questions.refusals(), questions.problems()
+        full = questions.at_limit()
     if csv is not None:
         _write_csv(csv, [one.as_json() for one in releases], RELEASE_COLUMNS, force=force)
     if as_json:
@@ -93,33 +94,23 @@ def status(
                 "store": place,
                 "silent_after": silent,
                 "totals": totals.as_json(),
+                "at_several_stations": totals.moved,
                 "releases": [one.as_json() for one in releases],
                 "refusals": [one.as_json() for one in refusals],
                 "problems": [one.as_json() for one in problems],
             }
         )
     elif csv is None:
-        said = totals.devices - totals.unknown - totals.signed
-        ui.out(
-            f"devices   {totals.devices}: {totals.signed} signed what they run, {said} only said "
-            f"it, {totals.unknown} said nothing"
-        )
-        ui.out(f"silent    {totals.silent} for {silent}")
-        ui.out(f"refused   {totals.refused} at last")
-        if totals.moved:
-            ui.out(f"moved     {totals.moved} boards that several stations flashed, counted once")
-        told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
-        ui.out(f"problems  {told or 'none'}")
+        _print_totals(totals, silent)
         _print_releases(releases)
-        full = [one for one in problems if one.kind == "limit"]
-        if full:
-            ui.out()
-            rows = [(one.device, one.detail, _minute(one.as_json()["noticed"])) for one in full]
-            print_table(("certificate", "at its limit", "last"), rows)
-        if refusals:
-            ui.out()
-            rows = [(one.code, one.devices, _minute(one.as_json()["last"])) for one in refusals]
-            print_table(("refused with", "devices", "last"), rows)
+        _print_table(
+            ("certificate", "problem", "last"),
+            [(one.device, one.detail, _minute(one.as_json()["noticed"])) for one in full],
+        )
+        _print_table(
+            ("refused with", "devices", "last"),
+            [(one.code, one.devices, _minute(one.as_json()["last"])) for one in refusals],
+        )
 
 
 RELEASE_COLUMNS: Final = (
@@ -239,6 +230,27 @@ def _print_events(name: str, events: "list[FleetEvent]") -> None:
             )
         )
     print_table(("time", "result", "release", *place, "said by", "reason"), rows)
+
+
+def _print_totals(totals: "FleetTotals", silent: str) -> None:
+    said = totals.devices - totals.unknown - totals.signed
+    ui.out(
+        f"devices   {totals.devices}: {totals.signed} signed what they run, {said} only said "
+        f"it, {totals.unknown} said nothing"
+    )
+    ui.out(f"silent    {totals.silent} for {silent}")
+    ui.out(f"refused   {totals.refused} at last")
+    if totals.moved:
+        ui.out(f"moved     {totals.moved} boards that several stations flashed, counted once")
+    told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
+    ui.out(f"problems  {told or 'none'}")
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Print rows in columns, after a line; nothing without rows."""
+    if rows:
+        ui.out()
+        print_table(head, rows)
 
 
 def _print_releases(releases: "list[FleetRelease]") -> None:

@@ -52,10 +52,11 @@ def in_turn(
     Raises:
         Failed: `state.busy`. A disk that has no room for the file is no reason not to go on.
     """
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = None
+    with contextlib.suppress(OSError):
         handle = os.open(path, flags, 0o600)
-    except OSError:
+    if handle is None:
         yield
         return
     try:

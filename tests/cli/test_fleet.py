@@ -113,6 +113,42 @@ def test_one_device_with_its_history(here: Path) -> None:
     assert [one["result"] for one in found["receipts"]] == ["verified"]
 
 
+def test_a_board_of_two_stations_and_a_certificate_at_its_limit(here: Path) -> None:
+    flashed = receipt("station-2", "verified", AT, kind="flash", board={"identity": "mac:01"})
+    with open_store(f"sqlite:///{here}/fleet.db") as store, store.transaction() as run_:
+        take(run_, "station-2", {**flashed, "release": release("9.1", 91, "sensor")})
+        account = "INSERT INTO accounts VALUES (?, 0, 0, 0, 0, 0, 0, 0, ?, ?, 3)"
+        run_.rows(account, "gw-1", "20000 lines in a day", AT)
+        run_.rows(account, HOSTILE, "64 boards of a gateway", AT - 60)
+    said = good("fleet", "status", *STORE)
+    assert said.startswith(
+        "devices   9: 7 signed what they run, 1 only said it, 1 said nothing\n"
+        "silent    1 for 7d\nrefused   1 at last\n"
+        "moved     1 boards that several stations flashed, counted once\n"
+        "problems  limit 2\n"
+    )
+    assert "gw-1 " in said
+    assert "at its limit of 20000 lines in a day, refused 3 times" in said
+    assert "\x1b" not in said
+    found = told("status")
+    assert (found["at_several_stations"], found["totals"]["problems"]) == (1, {"limit": 2})
+    assert found["problems"][0] == {
+        "noticed": "2026-11-27T12:00:00+00:00",
+        "kind": "limit",
+        "device": "gw-1",
+        "detail": "at its limit of 20000 lines in a day, refused 3 times",
+    }
+    history = told("device", "mac:01")
+    assert [one["station"] for one in history["devices"]] == ["station-2"]
+    assert [one["station"] for one in history["receipts"]] == ["station-2", "station-1"]
+    lines = good("fleet", "device", "mac:01", *STORE).splitlines()
+    assert lines[3].split() == ["time", "result", "release", "station", "said", "by", "reason"]
+    assert [line.split()[6] for line in lines[4:]] == ["station-2", "station-1"]
+    lines = good("fleet", "device", "station-1", *STORE).splitlines()
+    head = next(line for line in lines if line.startswith("time"))
+    assert head.split()[3] == "board"
+
+
 def test_rows_are_inert_in_a_spreadsheet(here: Path) -> None:
     with open_store("sqlite:///fleet.db") as store, store.transaction() as run_:
         wild = release('=HYPERLINK("http://evil.example")', 1, product="+1")

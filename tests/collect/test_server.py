@@ -304,6 +304,33 @@ def test_collector_restart_in_the_middle_loses_nothing(tmp_path: Path, place: Pl
     assert rows(store, "SELECT kind FROM breaks") == []
 
 
+def test_a_certificate_at_its_limit_is_told_when_to_come_again(
+    tmp_path: Path, place: Place
+) -> None:
+    store = sqlite_address(tmp_path)
+    device, liar = chain_of("gw-1", 3), chain_of("gw-2", 1)
+    liar.add("verified", kind="flash", board={"identity": "mac:1"})
+    with collecting(place, store, "--day-lines", "2", "--gateway-boards", "0") as found:
+        late = found.send(device.lines)
+        full = found.send(liar.lines, "gw-2")
+        said = found.stop()
+    words = '"gw-1" is at its limit: 3 lines in a day'
+    assert (late.status, late.content["code"], late.content["message"]) == (
+        *(429, "state.limit"),
+        words,
+    )
+    assert 0 < int(late.headers["retry-after"]) <= 24 * 3600
+    assert late.content["lines"] == 2
+    assert (full.status, full.content["message"], full.headers["retry-after"]) == (
+        413,
+        '"gw-2" is at its limit: 1 boards of a gateway',
+        "21600",
+    )
+    assert f"gw-1 429 state.limit: {words}" in said
+    assert results(store, "gw-1") == ["installed"] * 2
+    assert results(store, "gw-2") == ["installed"]
+
+
 def test_database_gone_for_a_while_loses_nothing(
     tmp_path: Path, place: Place, postgres: Postgres
 ) -> None:

@@ -42,9 +42,27 @@ def test_a_transaction_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_tables_of_a_newer_version_are_refused(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/fleet.db"
     with open_store(address) as store, store.transaction() as run:
-        run.rows("UPDATE meta SET value = '2'")
-    with refused("state.newer", "has tables of version 2, this fwsign knows 1"):
+        run.rows("UPDATE meta SET value = '3'")
+    with refused("state.newer", "has tables of version 3, this fwsign knows 2"):
         open_store(address)
+
+
+def test_tables_of_an_older_version_are_brought_up_to_date(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/fleet.db"
+    with open_store(address) as store, store.transaction() as run:
+        run.rows(DEVICE, "gw-1")
+        run.rows("INSERT INTO running (device, board, state, receipt) VALUES (1, '', 'unknown', 1)")
+        for name in ("placed", "ended", "last"):
+            run.rows(f"ALTER TABLE running DROP COLUMN {name}")
+        run.rows("DROP TABLE accounts")
+        run.rows("UPDATE meta SET value = '1'")
+    with refused("state.newer", "has tables of version 1, this fwsign knows 2") as found:
+        open_store(address, make=False)
+    assert found.value.hint == "fwsign collect --store brings older ones up to date"
+    with open_store(address) as store, store.transaction("read") as run:
+        assert run.rows("SELECT placed, ended, last FROM running") == [(0, 0, 0)]
+        assert run.rows("SELECT count(*) FROM accounts") == [(0,)]
+    open_store(address, make=False).close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

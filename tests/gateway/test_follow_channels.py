@@ -20,12 +20,13 @@ from fwsign.gateway.install import install
 from fwsign.gateway.run.session import InstallRequest, opened
 from fwsign.memory.channels import ChannelKey, Channels
 from fwsign.verify.channel import MAX_AHEAD
+from fwsign.verify.policy import DevicePolicy
 from fwsign.x509.roles import CONFIG_SIGNING
 from gateway.channel_place import Place, rolled_out
 from gateway.follow_kit import Follower, days
 from gateway.kit import crls, pki
 from gateway.server import Handler, Server, serving
-from support import DAY, NOW, PRODUCT, VENDOR, make_leaf, refused
+from support import DAY, NOW, PRODUCT, VENDOR, make_leaf, make_pki, refused
 from trust.test_update import root, sign, update
 
 KEY = ChannelKey(VENDOR, PRODUCT, "stable")
@@ -618,6 +619,55 @@ def stapled(data: bytes, newer: tuple[bytes, ...]) -> bytes:
     return encode_envelope(envelope._replace(blocks=blocks))
 
 
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        ("unsuitable.rollback", {"number": 1}),
+        ("unsuitable.conflict", {"number": 2, "hold": "another content"}),
+        ("stale.channel", {"number": 3, "expires": int((NOW - DAY).timestamp())}),
+        ("unsuitable.fast-forward", {"number": MAX_SEQUENCE_NUMBER}),
+    ],
+)
+def test_a_channel_that_is_refused_for_its_age_teaches_its_crls(
+    follower: Follower, place: Place, code: str, more: dict[str, Any]
+) -> None:
+    one = place.release(40)
+    place.channel(2, rolled_out(one, share=0))
+    follower.poll()
+    data = forged(place.signer, make_channel(one, **more))
+    path = place.base / "stable.channel"
+    path.write_bytes(stapled(data, crls(9, revoked=[pki().leaf])))
+    for _ in range(2):
+        with refused(code):
+            follower.poll()
+    assert number(follower) == 2
+    before = memory(follower)
+    with refused(code):
+        follower.poll()
+    assert memory(follower) == before
+    place.channel(4, one)  # the release's signer was revoked, as the refused channel said
+    with refused("untrusted.revoked"):
+        follower.poll()
+    assert follower.installed is None
+
+
+def test_an_old_channel_of_a_stranger_teaches_nothing(follower: Follower, place: Place) -> None:
+    one = place.release(40)
+    place.channel(2, one)
+    follower.poll()
+    data = forged(make_pki(common="Stranger "), make_channel(one, number=1))
+    (place.base / "stable.channel").write_bytes(data)
+
+    def held() -> set[bytes]:
+        with opened(follower.gateway.device) as state:
+            return {one.data for one in state.policy(DevicePolicy(), None)[0].held}
+
+    before = held()
+    with refused("untrusted.no-anchor"):
+        follower.poll()
+    assert held() == before
+
+
 def test_the_crls_of_a_channel_count_for_releases(follower: Follower, place: Place) -> None:
     one = place.release(40)
     path = place.channel(1, one)
@@ -784,24 +834,36 @@ def test_power_cut_after_the_channel_was_taken_lets_no_old_one_in(
         follower.poll()
 
 
-def test_two_that_take_channels_at_once_conflict(follower: Follower, place: Place) -> None:
-    """The number is compared again when it is written."""
+@pytest.mark.parametrize("others", [1, 9])
+def test_others_that_take_channels_meanwhile_are_noticed(
+    follower: Follower, place: Place, others: int
+) -> None:
+    """The number is compared again when it is written: once more is enough, unless they go on."""
     path = place.channel(1, place.release(40))
-    judged = channels._verify
     follower.poll()
-    place.channel(2, place.release(41))
+    place.channel(100, place.release(41))
     request = follower.request()
-    accept = Channels.accept
+    accept, came = Channels.accept, iter(range(2, 2 + others))
 
     def meanwhile(own: Channels, verified: Any, before: Any) -> bool:
-        with opened(request.device) as state:
-            accept(state.channels(), verified, before)
+        if (number := next(came, None)) is not None:
+            with opened(request.device) as state, state.transaction():
+                state._file.run("UPDATE facts SET value = ? WHERE name = ?", *taken(number))
         return accept(own, verified, before)
+
+    def taken(number: int) -> tuple[str, str]:
+        return f"{number} {bytes(32).hex()}", KEY.fact
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Channels, "accept", meanwhile)
-        with refused("state.conflict", "another channel stable was taken meanwhile: the number"):
-            judged(request, path.read_bytes(), accept=True)
+        if others == 1:
+            found, _ = channels._verify(request, path.read_bytes(), accept=True)
+            assert (found.channel.number, number(follower)) == (100, 100)
+            return
+        words = "another channel stable was taken meanwhile: the number was 3, and is 4"
+        with refused("state.conflict", words):
+            channels._verify(request, path.read_bytes(), accept=True)
+    assert number(follower) == 1 + channels.TRIES
 
 
 def test_a_damaged_hint_is_no_hint(follower: Follower, place: Place) -> None:

@@ -11,6 +11,7 @@ from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verifier import Verifier
 from gateway.kit import Gateway, make_gateway, namesake, pki
 from support import (
+    DAY,
     NOW,
     VENDOR,
     make_ca,
@@ -78,12 +79,61 @@ def test_a_dry_run_learns_nothing(gateway: Gateway) -> None:
     assert lists(gateway) == set()
 
 
+NEWER = (make_crl(pki().issuing, number=9), make_crl(pki().root, number=9))
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "code", "words"),
+    [
+        (1, {}, "unsuitable.rollback", "sequence number 1 is below 2"),
+        (2, {}, "unsuitable.conflict", "sequence number 2"),
+        (
+            *(3, {"use_before": int((NOW - DAY).timestamp())}),
+            *("stale.release", "the release was to be used before"),
+        ),
+    ],
+)
+def test_a_release_that_is_refused_for_its_age_teaches_its_crls(
+    gateway: Gateway, number: int, more: dict[str, int], code: str, words: str
+) -> None:
+    gateway.install(gateway.release(2, FILES))
+    floor = gateway.floor
+    envelope = gateway.release(number, {"app.bin": b"another"}, crls=NEWER, **more)
+    with refused(code, words):
+        gateway.install(envelope)
+    assert lists(gateway) == {*NEWER}
+    assert gateway.floor == floor
+    before = (gateway.base / "state.db").read_bytes()
+    with refused(code, words):
+        gateway.install(envelope)
+    assert (gateway.base / "state.db").read_bytes() == before
+
+
+def test_a_revocation_on_an_old_release_counts_for_the_next_one(gateway: Gateway) -> None:
+    gateway.install(gateway.release(2, FILES))
+    with refused("untrusted.revoked"):
+        gateway.install(gateway.release(1, FILES, crls=REVOKING))
+    with refused("untrusted.revoked"):
+        gateway.install(gateway.release(3, FILES))
+
+
+def test_an_old_release_of_another_vendor_teaches_nothing(tmp_path: Path) -> None:
+    other = make_pki(vendors=["other.example"], common="Other ")
+    gateway = make_gateway(tmp_path, anchors=[pki().root.anchor, other.root.anchor])
+    gateway.install(gateway.release(2, FILES))
+    before = lists(gateway)
+    newer = (make_crl(other.issuing, number=9), make_crl(other.root, number=9))
+    with refused("untrusted.vendor"):
+        signer = (other.leaf, [other.issuing], newer)
+        gateway.install(gateway.release(1, FILES, signers=[signer]))
+    assert lists(gateway) == before
+
+
 def test_a_good_signer_whose_release_does_not_suit_teaches_nothing(gateway: Gateway) -> None:
     gateway.install(gateway.release(2, FILES))
     before = lists(gateway)
-    newer = (make_crl(pki().issuing, number=9), make_crl(pki().root, number=9))
-    with refused("unsuitable.rollback"):
-        gateway.install(gateway.release(1, FILES, crls=newer))
+    with refused("unsuitable.product"):
+        gateway.install(gateway.release(3, FILES, crls=NEWER, product="sensor"))
     assert lists(gateway) == before
 
 

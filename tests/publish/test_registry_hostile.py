@@ -15,8 +15,8 @@ import pytest
 
 from fwsign.publish import registry_upload
 from fwsign.publish.registry import Registry, open_registry
-from fwsign.publish.registry_auth import Credentials
-from fwsign.publish.registry_client import _same_domain, is_loopback
+from fwsign.publish.registry_auth import Credentials, is_token_server
+from fwsign.publish.registry_client import is_loopback
 from publish_kit import Scene, missing_of
 from support import refused
 
@@ -161,10 +161,10 @@ def store(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Regist
     return open_registry(f"{fake.host}/x", None)
 
 
-def logged_in(fake: Fake, tmp_path: Path) -> Registry:
+def logged_in(fake: Fake, tmp_path: Path, token_hosts: tuple[str, ...] = ()) -> Registry:
     login = tmp_path / "login"
     login.write_text("fleet:open sesame")
-    return open_registry(f"{fake.host}/x", login)
+    return open_registry(f"{fake.host}/x", login, token_hosts)
 
 
 def test_a_registry_with_referrers_needs_no_fallback_tag(
@@ -520,12 +520,54 @@ def test_a_registry_that_allows_no_removal_says_so(
         store.delete(given.path)
 
 
-def test_which_hosts_are_of_one_domain() -> None:
-    assert _same_domain("auth.docker.io", "registry-1.docker.io")
-    assert _same_domain("gitlab.acme.example", "registry.acme.example")
-    assert not _same_domain("evil.example", "registry.acme.example")
-    assert not _same_domain("10.0.0.1", "10.9.0.1")
-    assert not _same_domain("localhost", "acme")
+@pytest.mark.parametrize(
+    ("server", "registry", "may"),
+    [
+        ("registry.acme.example", "registry.acme.example", True),
+        ("Tokens.Registry.acme.example", "registry.ACME.example", True),
+        ("auth.docker.io", "registry-1.docker.io", True),
+        ("gitlab.com", "registry.gitlab.com", True),
+        ("gitlab.acme.example", "registry.acme.example", False),
+        ("acme.example", "registry.acme.example", False),
+        ("evil.co.uk", "acme.co.uk", False),
+        ("evil.github.io", "acme.github.io", False),
+        ("evilregistry.acme.example", "registry.acme.example", False),
+        ("registry.acme.example.evil.example", "registry.acme.example", False),
+        ("evil.docker.io", "registry-1.docker.io", False),
+        ("auth.docker.io", "registry.acme.example", False),
+        ("10.0.0.1", "10.9.0.1", False),
+        ("9.10.9.0.1", "10.9.0.1", False),
+        ("10.9.0.1", "10.9.0.1", True),
+        ("localhost", "acme", False),
+        ("", "acme.example", False),
+    ],
+)
+def test_which_token_servers_get_credentials(server: str, registry: str, may: bool) -> None:
+    assert is_token_server(server, registry) is may
+    assert is_token_server(server, registry, ("other.example",)) is may
+    assert is_token_server(server, registry, (server.upper(),))
+
+
+def test_credentials_go_to_a_token_server_that_the_user_named(
+    fake: Fake, tmp_path: Path, scene: Scene
+) -> None:
+    """Two names of this machine stand for two owners; only the named one gets the password."""
+    other = fake.host.replace("127.0.0.1", "localhost")
+    fake.before = wants_token(f"http://{other}/token")
+    given = scene.release(100)
+    with refused("io.place", "its token server 'localhost' is of another domain") as found:
+        scene.publish(logged_in(fake, tmp_path), given)
+    assert found.value.hint == "if it is that of your registry: --token-host localhost"
+    assert (found.value.expected, found.value.found) == (
+        *("127.0.0.1, or a name below it", "localhost"),
+    )
+    assert not any(path.startswith("/token") for _, path, _ in fake.seen)
+    store = logged_in(fake, tmp_path, ("localhost",))
+    scene.publish(store, given, scene.channel(1, given))
+    assert missing_of(store) == []
+
+
+def test_which_hosts_are_this_machine() -> None:
     assert is_loopback("127.0.0.1:5000")
     assert is_loopback("localhost")
     assert is_loopback("[::1]:5000")

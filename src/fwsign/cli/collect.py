@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
+from fwsign.cli.collect_quotas import QuotaOptions
 from fwsign.cli.command import Command, examples, grouped
 from fwsign.cli.listening import address_of, listen_place, listening, stopped_by_signals
 from fwsign.cli.options import KEY_PASS
@@ -177,6 +178,7 @@ def collect(
     judging: _Judging,
     mqtt: _Mqtt,
     looking: _Looking,
+    storing: QuotaOptions,
     pass_: KEY_PASS = None,
 ) -> None:
     """Take the receipts of a fleet, and keep those that count.
@@ -202,7 +204,7 @@ def collect(
     authorities = "".join(inputs.read_pem(path).decode("latin-1") for path in tls.client_ca)
     context = require_clients(make_context(tls.cert, tls.key, authorities, own))
     with _opened(store) as opened:
-        service = CollectorService(opened, inputs.now)
+        service = CollectorService(opened, inputs.now, storing.quotas())
         limits = RateLimits(PER_CLIENT, OVERALL, str)
         app = CollectorApp(service, clients, inputs.now, _tell, limits)
         intake = _intake(mqtt, service, clients)

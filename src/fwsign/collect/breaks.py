@@ -7,7 +7,7 @@ chain begins anew (a restart); a device comes back with an older end than is kno
 lines count all the same, since they are signed, and the break stays until what was missing comes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 from fwsign.collect.store import FleetRun
@@ -60,11 +60,20 @@ class Breaks:
                 *(self._now, self._device, digest),
             )
 
-    def came_back(self, end: bytes, head: bytes | None, chain: int) -> None:
-        """Compare the newest line of a device that sent nothing new with the one that is known."""
+    def came_back(
+        self, end: bytes, head: bytes | None, chain: int, may_note: Callable[[], bool]
+    ) -> None:
+        """Compare the newest line of a device that sent nothing new with the one that is known.
+
+        Args:
+            end: the newest line that it sent.
+            head: the newest line that is known.
+            chain: the number of its chain.
+            may_note: asked before a break is noted: who comes and goes for ever fills no disk.
+        """
         if end == head:
             self.close_behind()
-        elif not self._is_behind:
+        elif not self._is_behind and may_note():
             self.add("behind", end, chain)
 
     def close_behind(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from fwsign.collect.app import OVERALL, PER_CLIENT, CollectorEvent
 from fwsign.collect.clients import Clients
-from fwsign.collect.service import CollectorService
+from fwsign.collect.service import LATER, CollectorService
 from fwsign.errors import FwsignError
 from fwsign.est.limits import RateLimits
 from fwsign.gateway.config.fetch_rules import FetchRules
@@ -23,7 +23,6 @@ from fwsign.mqtt.receipts import serve
 
 STOP_SECONDS: Final = 10.0
 """How long a stopping collector waits for the message in progress."""
-_UNAVAILABLE: Final = 503
 
 
 class BrokerPlace(NamedTuple):
@@ -89,6 +88,6 @@ class BrokerIntake:
             self._tell(CollectorEvent(device, 0, f"{type(error).__name__}"))
             return None
         self._tell(CollectorEvent(device, reply.status, reply.note))
-        if reply.status == _UNAVAILABLE:
+        if reply.status in LATER:
             return None
         return json.dumps({"status": reply.status, **reply.content}).encode()

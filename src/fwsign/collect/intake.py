@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from fwsign.collect.breaks import BreakKind, Breaks
 from fwsign.collect.columns import columns_of, device_columns
 from fwsign.collect.judge import JudgedBatch, NewLine
+from fwsign.collect.quotas import Account, QuotaLimit, Quotas
 from fwsign.collect.store import FleetRun
 from fwsign.collect.summary import CountedLine, note
 
@@ -28,17 +29,21 @@ class Taken(NamedTuple):
 
     Args:
         device: the device whose lines they are.
-        head: the digest of the last of these lines, all of which are stored now.
+        head: the digest of the last of these lines, all of which are stored now; None if none is.
         lines: their number.
         new: how many of them were not stored before.
         after: the newest line that is known from before, if lines between it and these are missing.
+        payer: the name of the certificate whose account they are for.
+        limit: the limit of that account which keeps the lines after these out; None if all fit.
     """
 
     device: str
-    head: str
+    head: str | None
     lines: int
     new: int
     after: str | None = None
+    payer: str = ""
+    limit: QuotaLimit | None = None
 
 
 class _Part(NamedTuple):
@@ -53,19 +58,36 @@ class _Part(NamedTuple):
     late: bool
 
 
-def take(run: FleetRun, batch: JudgedBatch, now: int, *, direct: bool = True) -> Taken:
+def take(
+    run: FleetRun,
+    batch: JudgedBatch,
+    now: int,
+    *,
+    client: str | None = None,
+    direct: bool = True,
+    quotas: Quotas = Quotas(),  # noqa: B008 - it cannot change
+) -> Taken:
     """Store the lines of a batch that count; at least one does.
 
     Args:
         run: a transaction for writing.
         batch: the judged lines.
         now: seconds since 1970, by the collector's clock.
+        client: who brought them; None for the device itself.
         direct: whether the device itself sent them now; a broker may send old ones again.
+        quotas: what one certificate may store.
 
     Raises:
         Failed: `io.store`.
     """
     lines, name = batch.lines, str(batch.owner)
+    signed = all(one.receipt.signer is not None for one in lines)
+    payer = name if signed or client is None else client
+    account = Account(run, payer, now, quotas)
+    is_known = run.rows("SELECT 1 FROM devices WHERE name = ?", name)
+    if not is_known and not account.begin_device():  # a station must not invent them without end
+        account.write()
+        return Taken(name, None, 0, 0, payer=payer, limit=account.limit)
     run.rows(
         "INSERT INTO devices (name, first_heard, last_heard) VALUES (?, ?, ?)"
         " ON CONFLICT (name) DO NOTHING",
@@ -75,15 +97,16 @@ def take(run: FleetRun, batch: JudgedBatch, now: int, *, direct: bool = True) ->
     ((device, chain, head),) = run.rows(select, name)
     known = _known(run, device, lines)
     breaks = Breaks(run, device, now)
-    end = bytes.fromhex(lines[-1].follows)
-    storing = _Storing(run, device, known, breaks, chain=chain, head=head, now=now)
-    for part in _parts(lines, known, breaks):
-        storing.add(part)
-    if direct and not storing.fresh:
-        breaks.came_back(end, head, chain)
+    storing = _Storing(run, device, known, breaks, account, chain=chain, head=head, now=now)
+    count = storing.add_all(lines[: account.fitting(lines, known, device)])
+    last = lines[count - 1] if count else None
+    if direct and not storing.fresh and last is not None:
+        breaks.came_back(bytes.fromhex(last.follows), head, chain, account.begin_chain)
     storing.finish(heard=direct or storing.fresh > 0)
+    account.write()
     after = head.hex() if storing.missing and head is not None else None
-    return Taken(name, lines[-1].receipt.digest, len(lines), storing.fresh, after)
+    end = last.receipt.digest if last is not None else None
+    return Taken(name, end, count, storing.fresh, after, payer, account.limit)
 
 
 def _known(run: FleetRun, device: int, lines: Sequence[NewLine]) -> set[bytes]:
@@ -127,29 +150,42 @@ class _Storing:
         device: int,
         known: set[bytes],
         breaks: Breaks,
+        account: Account,
         *,
         chain: int,
         head: bytes | None,
         now: int,
     ) -> None:
         self._run, self._device, self._known, self._breaks = run, device, known, breaks
+        self._account = account
         self._chain, self._head, self._now = chain, head, now
         self._newest: NewLine | None = None
         self.fresh = 0
         self.missing = False
 
-    def add(self, part: _Part) -> None:
-        """Store a part of a batch."""
+    def add_all(self, lines: Sequence[NewLine]) -> int:
+        """Store what is new of consecutive lines; return how many of them are stored now."""
+        for part in _parts(lines, self._known, self._breaks):
+            if not self._add(part):
+                return lines.index(part.lines[0])
+        return len(lines)
+
+    def _add(self, part: _Part) -> bool:
+        """Store a part of a batch; tell whether it fits into the account."""
         first = part.lines[0]
         parent = bytes.fromhex(first.parent) if first.parent is not None else None
         kind = self._kind(first, parent, late=part.late)
+        begins = kind is not None or not self._chain
+        if begins and not self._account.begin_chain():
+            return False
         self.missing |= kind in ("gap", "pruned")
-        if not part.late and (kind is not None or not self._chain):
+        if not part.late and begins:
             self._chain += 1
         if kind is not None:
             lost = self._head if kind == "restart" else parent
             self._breaks.add(kind, lost, self._chain)
         self._run.many(_INSERT, map(self._row, part.lines))
+        self._account.charge(part.lines)
         self.fresh += len(part.lines)
         self._breaks.close_gaps(bytes.fromhex(one.follows) for one in part.lines)
         if not part.late:
@@ -157,6 +193,7 @@ class _Storing:
             self._newest = part.lines[-1]
             self._head = bytes.fromhex(self._newest.follows)
         self._summarise(part)
+        return True
 
     def _kind(self, first: NewLine, parent: bytes | None, *, late: bool) -> BreakKind | None:
         """Return the kind of the break before the first line of a part; None if there is none."""

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 Dialect: TypeAlias = Literal["sqlite", "postgresql"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The version of these tables, in `meta`."""
 
 _TYPES: Final[Mapping[Dialect, Mapping[str, str]]] = MappingProxyType(
@@ -59,13 +59,17 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
         # if nothing is known to be in place. `since` is the clock of the receipt that says so,
         # `receipt` its number, `signed` whether it is signed, `notice` the release's class and
         # advisories. `heard` is the arrival of the newest line, `result` and `code` are the end of
-        # the last action.
+        # the last action, `last` is its receipt. `placed` and `ended` are the believed times of
+        # `receipt` and `last`; a board has a row for each station that flashed it, and
+        # `fleet.statements` decides by them which one counts.
         "running": """device {BIGINT} NOT NULL, board TEXT NOT NULL,
             vendor TEXT, product TEXT, version TEXT, sequence {BIGINT}, manifest {BYTEA},
             notice TEXT,
             state TEXT NOT NULL, since {BIGINT}, receipt {BIGINT} NOT NULL,
             signed {BIGINT} NOT NULL DEFAULT 0,
             heard {BIGINT} NOT NULL DEFAULT 0, result TEXT, code TEXT,
+            placed {BIGINT} NOT NULL DEFAULT 0, ended {BIGINT} NOT NULL DEFAULT 0,
+            last {BIGINT} NOT NULL DEFAULT 0,
             PRIMARY KEY (device, board)""",
         # When a device or board first had a release in place: by its clock, where plausible.
         "taken": """manifest {BYTEA} NOT NULL, device {BIGINT} NOT NULL, board TEXT NOT NULL,
@@ -82,6 +86,14 @@ TABLES: Final[Mapping[str, str]] = MappingProxyType(
             noticed {BIGINT} NOT NULL, closed {BIGINT},
             digest {BYTEA},
             chain {BIGINT} NOT NULL""",
+        # What each certificate has stored; see `fwsign.collect.quotas`. `day` is that of the two
+        # after it, in days since 1970. `limited` is the limit that it is at, NULL if none,
+        # `limited_at` when it was met last, `refused` how often since it was within it.
+        "accounts": """name TEXT PRIMARY KEY,
+            day {BIGINT} NOT NULL, day_lines {BIGINT} NOT NULL, day_bytes {BIGINT} NOT NULL,
+            total_bytes {BIGINT} NOT NULL, boards {BIGINT} NOT NULL, chains {BIGINT} NOT NULL,
+            gateway {BIGINT} NOT NULL,
+            limited TEXT, limited_at {BIGINT}, refused {BIGINT} NOT NULL""",
         # Lines that were refused, with the reason; bounded for each client. `client` is the name
         # in the certificate that brought them, `claimed` the device that they name. `line` is cut.
         "forged": """forgery {KEY},
@@ -102,12 +114,24 @@ INDEXES: Final[Mapping[str, str]] = MappingProxyType(
         "running_by_board": "running (board) WHERE board <> ''",
         "running_refused": "running (code) WHERE code IS NOT NULL",
         "taken_by_time": "taken (manifest, at)",
+        "taken_by_board": "taken (board, manifest) WHERE board <> ''",
         "receipts_by_board": "receipts (board) WHERE board IS NOT NULL",
         "receipts_refused": "receipts (code, received) WHERE code IS NOT NULL",
         "devices_by_time": "devices (last_heard)",
         "breaks_by_device": "breaks (device, kind)",
+        "accounts_limited": "accounts (limited_at) WHERE limited IS NOT NULL",
     }
 )
+
+UPGRADES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "1": tuple(
+            f"ALTER TABLE running ADD COLUMN {name} BIGINT NOT NULL DEFAULT 0"
+            for name in ("placed", "ended", "last")
+        )
+    }
+)
+"""An older version of the tables -> the statements that make them those of `VERSION`."""
 
 
 def statements(dialect: Dialect) -> list[str]:

@@ -127,6 +127,11 @@ class FleetStore:
                 "INSERT INTO meta VALUES ('version', ?) ON CONFLICT (name) DO NOTHING",
                 str(schema.VERSION),
             )
+            ((found,),) = run.rows("SELECT value FROM meta WHERE name = 'version'")
+            for statement in schema.UPGRADES.get(found, ()):
+                run.rows(statement)
+            if found in schema.UPGRADES:
+                run.rows("UPDATE meta SET value = ? WHERE name = 'version'", str(schema.VERSION))
         self.compare()
 
     def compare(self) -> None:
@@ -143,6 +148,9 @@ class FleetStore:
                 f"{self.place} has tables of version {found}, this fwsign knows {schema.VERSION}",
                 expected=schema.VERSION,
                 found=found,
+                hint="fwsign collect --store brings older ones up to date"
+                if found in schema.UPGRADES
+                else None,
             )
 
     @contextlib.contextmanager

@@ -66,7 +66,7 @@ class CountedLine(NamedTuple):
 def note(run: FleetRun, line: CountedLine) -> None:
     """Bring the rows of a device up to date, inside the transaction that stores its line."""
     content, flash = line.content, line.content.get("kind") == "flash"
-    board = _board(content) if flash else ""
+    board = board_of(content)
     result = column(content.get("result"))
     placed = _placed(run, line, result)
     if placed.get("manifest") is not None and result in _IN_PLACE and (board or not flash):
@@ -80,13 +80,16 @@ def note(run: FleetRun, line: CountedLine) -> None:
         _upsert(run, line, "", {"state": STATION}, {})
         if not board:
             return  # nobody knows which board it was, or it was simulated
-    ended = {} if result in _NO_ACTION else {"result": result, "code": column(content.get("code"))}
+    ended: dict[str, object] = {}
+    if result not in _NO_ACTION:
+        told = {"ended": believed_time(content, line.received), "last": line.receipt}
+        ended = {"result": result, "code": column(content.get("code")), **told}
     _upsert(run, line, board, {"state": "unknown"}, {**ended, **placed})
 
 
-def _board(content: Mapping[str, Any]) -> str:
-    """Return the identity of a board; empty if it is unknown, or none of a real board."""
-    board = _part(content, "board")
+def board_of(content: Mapping[str, Any]) -> str:
+    """Return the identity of the board that a line is about; empty if there is no real one."""
+    board = _part(content, "board") if content.get("kind") == "flash" else {}
     return "" if board.get("simulated") else column(board.get("identity")) or ""
 
 
@@ -94,6 +97,7 @@ def _placed(run: FleetRun, line: CountedLine, result: str | None) -> dict[str, o
     """Return the columns about the release that is in place after a line; none if it says none."""
     content = line.content
     told = {"since": clock(content), "receipt": line.receipt, "signed": int(line.signed)}
+    told["placed"] = believed_time(content, line.received)
     if result in _IN_PLACE:
         found = release_columns(content)
         if result == "stays" and found["manifest"] is None:  # the line has its digest alone

@@ -84,6 +84,7 @@ class FleetAnswer(NamedTuple):
         newer: the devices that run a release after one that mends it, which does not name it.
         others: the devices of the same products that run none of these.
         unknown: the devices of the fleet that never said what they run.
+        moved: the boards of the fleet that several stations flashed.
     """
 
     asked: FleetAsked
@@ -97,6 +98,7 @@ class FleetAnswer(NamedTuple):
     newer: int
     others: int
     unknown: int
+    moved: int = 0
 
     @property
     def devices(self) -> int:
@@ -156,6 +158,7 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
         for one, place in zip(every, places, strict=True)
         if (one.vendor, one.product) in products
     ]
+    totals = questions.totals()
     return FleetAnswer(
         asked,
         questions.at,
@@ -167,7 +170,8 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
         dict(sorted(refused.items(), key=lambda two: (-two[1], two[0]))),
         sum(count for count, place in beside if place == "newer"),
         sum(count for count, place in beside if place == "other"),
-        questions.totals().unknown,
+        totals.unknown,
+        totals.moved,
     )
 
 
@@ -250,6 +254,11 @@ def unknowns(answer: FleetAnswer) -> list[str]:
         )
     if answer.unknown:
         found.append(f"{answer.unknown} devices of the fleet never said what they run")
+    if answer.moved:
+        found.append(
+            f"what {answer.moved} boards run that several stations flashed: the latest receipt "
+            "counts, whichever station wrote it"
+        )
     disputed = sum(one.disputed for one in (*answer.affected, *answer.mending))
     if disputed:
         found.append(f"{disputed} devices give a release another name than most do")

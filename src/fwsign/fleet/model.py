@@ -137,6 +137,8 @@ class FleetEvent(NamedTuple):
         vendor, product, version, sequence: the release that it is about.
         digest: the SHA-256 of the line.
         signer: the verified signer; None for an unsigned line.
+        device: the id of the device or station whose line it is.
+        board: the identity of the board that it is about; None for the device itself.
     """
 
     number: int
@@ -152,6 +154,13 @@ class FleetEvent(NamedTuple):
     sequence: int | None
     digest: bytes
     signer: str | None
+    device: str
+    board: str | None = None
+
+    @property
+    def station(self) -> str | None:
+        """The station that flashed the board; None if it is about no board."""
+        return self.device if self.board else None
 
     def as_json(self) -> dict[str, Any]:
         """Return it under the names of receipts."""
@@ -168,6 +177,8 @@ class FleetEvent(NamedTuple):
             "sequence_number": self.sequence,
             "said_by": said_by(signed=self.signer is not None),
             "signer": self.signer,
+            "device": self.board or self.device,
+            "station": self.station,
             "receipt": self.digest.hex(),
         }
 
@@ -212,6 +223,7 @@ class FleetTotals(NamedTuple):
         silent: devices and stations of which nothing was heard for too long.
         refused: those whose last action was a refusal.
         problems: open breaks in records, and lines that were refused, by kind.
+        moved: boards that several stations flashed; each counts once, by its latest receipt.
     """
 
     devices: int
@@ -220,6 +232,7 @@ class FleetTotals(NamedTuple):
     silent: int
     refused: int
     problems: Mapping[str, int]
+    moved: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""

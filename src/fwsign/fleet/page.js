@@ -275,7 +275,7 @@
     for (const event of found.events) {
       const release = event.product ? `${event.product} ${event.version ?? ""}${event.sequence === null ? "" : ` #${event.sequence}`}` : "";
       events.append(h("li", { class: tone(event) },
-        h("div", { class: "line" }, timed(event.time), h("b", {}, event.result ?? event.kind ?? "–"), event.code ? chip(event.code, "bad") : null, event.signed ? chip("signed", "good") : chip("only said", "warn"), h("span", {}, release)),
+        h("div", { class: "line" }, timed(event.time), h("b", {}, event.result ?? event.kind ?? "–"), event.code ? chip(event.code, "bad") : null, event.signed ? chip("signed", "good") : chip("only said", "warn"), h("span", {}, release), event.station ? h("small", {}, `at station ${event.station}`) : null),
         event.message ? h("div", { class: "detail" }, event.message) : null));
     }
     const older = h("button", { type: "button", class: "older" }, "Older");

@@ -198,6 +198,7 @@ def event_facts(one: FleetEvent) -> dict[str, Any]:
         "sequence": one.sequence,
         "signed": one.signer is not None,
         "signer": plain(one.signer),
+        "station": plain(one.station),
     }
 
 

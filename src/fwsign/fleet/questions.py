@@ -109,10 +109,12 @@ class Questions:
         devices, signed, unknown, silent, refused = (int(one or 0) for one in row)
         problems = {kind: int(count) for kind, count in self._run.rows(statements.BREAKS)}
         ((forged,),) = self._run.rows(statements.FORGED)
-        if forged:
-            problems["forged"] = int(forged)
+        ((limited,),) = self._run.rows(statements.LIMITED)
+        more = {"forged": int(forged), "limit": int(limited)}
+        problems |= {kind: count for kind, count in more.items() if count}
+        ((moved,),) = self._run.rows(statements.MOVED)
         found = dict(sorted(problems.items()))
-        return FleetTotals(devices, signed, unknown, silent, refused, found)
+        return FleetTotals(devices, signed, unknown, silent, refused, found, int(moved))
 
     def releases(self) -> list[FleetRelease]:
         """Return what devices run: products with most devices first, of each the newest first."""
@@ -144,7 +146,15 @@ class Questions:
             often = f", {times} times" if times > 1 else ""
             words = f'sent by "{client}"{often}: {code}: {message}'
             found.append(FleetProblem(seen, "forged", claimed, words))
+        found += self.at_limit()
         return sorted(found, key=lambda one: -one.noticed)[:MAX_PROBLEMS]
+
+    def at_limit(self) -> list[FleetProblem]:
+        """Return the certificates whose last lines went beyond a limit, the newest first."""
+        return [
+            FleetProblem(at, "limit", name, f"at its limit of {limit}, refused {times} times")
+            for at, name, limit, times in self._run.rows(statements.NEWEST_LIMITED, MAX_PROBLEMS)
+        ]
 
     def curve(self, release: FleetRelease) -> FleetCurve:
         """Return how many devices had taken a release, over time."""
@@ -283,9 +293,9 @@ def _device(row: tuple[Any, ...]) -> FleetDevice:
 
 
 def _event(row: tuple[Any, ...]) -> FleetEvent:
-    *ended, line, vendor, product, version, sequence, digest, signer = row
+    *ended, line, vendor, product, version, sequence, digest, signer, name, board = row
     number, received, clock, kind, result, code = ended
-    release = (vendor, product, version, sequence, bytes(digest), signer)
+    release = (vendor, product, version, sequence, bytes(digest), signer, name, board)
     return FleetEvent(number, received, clock, kind, result, code, _message(line), *release)
 
 

@@ -21,6 +21,8 @@ ATTEMPTS: Final = "follow attempts"
 REFUSALS: Final = ("malformed", "tampered", "untrusted", "unsuitable")
 """The areas of codes that are remembered: they say that a release is not to be used here."""
 MAX_ATTEMPTS: Final = 2**31
+RETAG_SECONDS: Final = 24 * 3600
+"""Seconds until another tag of the same content is remembered: some servers make one each time."""
 
 
 class SeenOffer(NamedTuple):
@@ -33,6 +35,7 @@ class SeenOffer(NamedTuple):
         offer: the release; None if it was refused, or if there was none.
         code: the code of its refusal.
         message: the words of its refusal.
+        tagged: when the tag was remembered, seconds since 1970 by the clock.
     """
 
     address: str
@@ -41,6 +44,7 @@ class SeenOffer(NamedTuple):
     offer: Offer | None = None
     code: str | None = None
     message: str | None = None
+    tagged: int = 0
 
     @property
     def offer_manifest(self) -> str | None:
@@ -77,6 +81,8 @@ def read_seen(state: State) -> SeenOffer | None:
         offer = _offer(found["offer"]) if found["offer"] is not None else None
         seen = SeenOffer(**{**found, "offer": offer})
         _check((seen.address, seen.tag, seen.basis), (seen.code, seen.message))
+        if type(seen.tagged) is not int:
+            return None
         if seen.code is not None and seen.code.partition(".")[0] not in REFUSALS:
             return None
     except (ValueError, TypeError, LookupError, AttributeError):
@@ -95,9 +101,20 @@ def waiting_offer(state: State, installed: ReleaseRecord | None) -> Offer | None
 
 def write_seen(state: State, seen: SeenOffer | None) -> None:
     """Remember what is at an address; the same again is not written."""
-    if seen == read_seen(state):
+    before = read_seen(state)
+    if seen == before or (seen and before and seen == before._replace(tagged=seen.tagged)):
         return  # a device that asks every minute must not wear the disk out
     state.remember(SEEN, None if seen is None else json.dumps(_seen_json(seen)))
+
+
+def may_retag(tagged: int, at: datetime) -> bool:
+    """Tell whether another tag of the same content may be remembered at a time.
+
+    Args:
+        tagged: when the tag that is known was remembered.
+        at: the clock's time; it may go back.
+    """
+    return abs(int(at.timestamp()) - tagged) >= RETAG_SECONDS
 
 
 def read_attempts(state: State) -> FailedInstalls | None:

@@ -2,6 +2,7 @@
 """Open the store that a place names: a folder, a bucket, a registry."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +14,13 @@ _BUCKETS: Final = ("s3", "gs", "az")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
-def open_store(place: str, auth: Path | None = None) -> Store:
+def open_store(place: str, auth: Path | None = None, token_hosts: Collection[str] = ()) -> Store:
     """Open the store that a place names; nothing is fetched or written yet.
 
     Args:
         place: a folder, or an address: s3://, gs://, az:// or oci://.
         auth: a file with the credentials for a registry.
+        token_hosts: token servers that may have these, beside the registry's own.
 
     Raises:
         Failed: `io.place`: no such kind of place; `state.library`: a library is not there; `io.*`.
@@ -37,7 +39,7 @@ def open_store(place: str, auth: Path | None = None) -> Store:
         if scheme == "oci":
             from fwsign.publish.registry import open_registry
 
-            return open_registry(match[2], auth)
+            return open_registry(match[2], auth, token_hosts)
     except ModuleNotFoundError as error:
         library = str(error.name).partition(".")[0]
         raise Failed(

@@ -12,7 +12,7 @@ envelope from the payloads. Registries have no conditional write.
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -52,8 +52,13 @@ _FALLBACK = re.compile("sha256-[0-9a-f]{64}")
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?")
 
 
-def open_registry(address: str, auth: Path | None) -> "Registry":
+def open_registry(address: str, auth: Path | None, token_hosts: Collection[str] = ()) -> "Registry":
     """Open a repository by its address without oci://.
+
+    Args:
+        address: HOST/NAME.
+        auth: a file with its credentials; None looks where docker and podman have theirs.
+        token_hosts: further token servers that may have these credentials.
 
     Raises:
         Failed: `io.place`: no such address; `io.*`: the credentials.
@@ -67,7 +72,7 @@ def open_registry(address: str, auth: Path | None) -> "Registry":
             found=address,
         )
     server = "registry-1.docker.io" if host == "docker.io" else host
-    client = RegistryClient(server, name, registry_auth.find(server, auth))
+    client = RegistryClient(server, name, registry_auth.find(server, auth), token_hosts)
     return Registry(client, f"oci://{host}/{name}")
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from fwsign.errors import Failed
@@ -19,6 +21,10 @@ HELPER_SECONDS: Final = 60
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DOCKER: Final = "https://index.docker.io/v1/"
 """The name under which docker keeps the credentials of its own registry."""
+TOKEN_SERVERS: Final[Mapping[str, str]] = MappingProxyType(
+    {"registry-1.docker.io": "auth.docker.io", "registry.gitlab.com": "gitlab.com"}
+)
+"""Registries whose token server has another name, as their providers say -> that name."""
 
 
 class Credentials(NamedTuple):
@@ -36,6 +42,32 @@ class Credentials(NamedTuple):
         """The value of an Authorization header."""
         both = f"{self.user}:{self.password}".encode()
         return f"Basic {base64.b64encode(both).decode()}"
+
+
+def is_token_server(server: str, registry: str, named: Collection[str] = ()) -> bool:
+    """Tell whether a token server may have the credentials for a registry.
+
+    The registry's own word does not count, since whoever has the registry's name alone must not
+    get a password with it. Nor does a common ending: two owners have names below co.uk, and below
+    github.io.
+
+    Args:
+        server: the host of the token server, without a port.
+        registry: that of the registry.
+        named: the hosts that the user named.
+    """
+    server, registry = server.lower(), registry.lower()
+    if server in (registry, TOKEN_SERVERS.get(registry), *(one.lower() for one in named)):
+        return True
+    return not _is_ip(registry) and server.endswith(f".{registry}")
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def find(host: str, given: Path | None) -> Credentials | None:

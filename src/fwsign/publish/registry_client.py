@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests to a registry: TLS, tokens, limits, and errors as ours.
 
-Credentials go to the registry, and to a token server of its own domain, and nowhere else: a
-redirect to another host loses them.
+Credentials go to the registry, and to a token server that is its own or that the user named, and
+nowhere else: a redirect to another host loses them.
 """
 
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
-from fwsign.publish.registry_auth import Credentials
+from fwsign.publish.registry_auth import Credentials, is_token_server
 from fwsign.publish.store import LARGEST_READ
 
 CONNECT_SECONDS: Final = 10
@@ -52,10 +52,17 @@ class RegistryClient:
         host: the registry, with its port.
         name: the repository.
         credentials: those for it, if there are any.
+        token_hosts: further token servers that may have them.
     """
 
-    def __init__(self, host: str, name: str, credentials: Credentials | None) -> None:
-        self.name = name
+    def __init__(
+        self,
+        host: str,
+        name: str,
+        credentials: Credentials | None,
+        token_hosts: Collection[str] = (),
+    ) -> None:
+        self.name, self._token_hosts = name, token_hosts
         self._host, self._credentials = host, credentials
         scheme = "http" if is_loopback(host) else "https"
         self.base = f"{scheme}://{host}"
@@ -197,9 +204,7 @@ class RegistryClient:
             raise self._failed(f"its token server {realm!r:.200} is not https")
         headers = {"User-Agent": "fwsign"}
         if self._credentials is not None:
-            if not _same_domain(where.hostname or "", urlsplit(self.base).hostname or ""):
-                message = f"its token server {where.netloc!r:.200} is of another domain"
-                raise self._failed(f"{message}: it gets no credentials")
+            self._refuse_strange(where.hostname or "")
             headers["Authorization"] = self._credentials.basic
         try:
             answer = self._pool.request(
@@ -221,6 +226,19 @@ class RegistryClient:
         if answer.status != 200 or not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise self._failed(f"its token server gave no token, but status {answer.status}")
         return token
+
+    def _refuse_strange(self, server: str) -> None:
+        """Refuse a token server that must not have the credentials."""
+        own = urlsplit(self.base).hostname or ""
+        if not is_token_server(server, own, self._token_hosts):
+            message = f"its token server {server!r:.200} is of another domain"
+            raise Failed(
+                "io.place",
+                f"the registry {self._host}: {message}: it gets no credentials",
+                expected=f"{own}, or a name below it",
+                found=server,
+                hint=f"if it is that of your registry: --token-host {server:.200}",
+            )
 
     # --- errors ------------------------------------------------------------------------------
 
@@ -270,14 +288,6 @@ def is_loopback(host: str) -> bool:
     """Tell whether a host, with or without a port, is this machine."""
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     return name in _LOOPBACK
-
-
-def _same_domain(one: str, other: str) -> bool:
-    """Tell whether two names are the same, or share their last two labels."""
-    if one == other:
-        return True
-    labels = [name.lower().split(".")[-2:] for name in (one, other)]
-    return labels[0] == labels[1] and not labels[0][-1].isdecimal() and len(labels[0]) == 2
 
 
 def _said(body: bytes) -> str:

@@ -27,7 +27,7 @@ from fwsign.cli.fleet.store import (
 from fwsign.cli.options import JSON
 
 if TYPE_CHECKING:
-    from fwsign.fleet.model import FleetDevice, FleetRelease
+    from fwsign.fleet.model import FleetDevice, FleetEvent, FleetRelease, FleetTotals
     from fwsign.fleet.questions import Questions
 
 command = typer.Typer(
@@ -84,6 +84,7 @@ def status(
     with asked(store, silence) as (questions, place):
         totals, releases = questions.totals(), questions.releases()
         refusals, problems = questions.refusals(), questions.problems()
+        full = questions.at_limit()
     if csv is not None:
         _write_csv(csv, [one.as_json() for one in releases], RELEASE_COLUMNS, force=force)
     if as_json:
@@ -93,26 +94,23 @@ def status(
                 "store": place,
                 "silent_after": silent,
                 "totals": totals.as_json(),
+                "at_several_stations": totals.moved,
                 "releases": [one.as_json() for one in releases],
                 "refusals": [one.as_json() for one in refusals],
                 "problems": [one.as_json() for one in problems],
             }
         )
     elif csv is None:
-        said = totals.devices - totals.unknown - totals.signed
-        ui.out(
-            f"devices   {totals.devices}: {totals.signed} signed what they run, {said} only said "
-            f"it, {totals.unknown} said nothing"
-        )
-        ui.out(f"silent    {totals.silent} for {silent}")
-        ui.out(f"refused   {totals.refused} at last")
-        told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
-        ui.out(f"problems  {told or 'none'}")
+        _print_totals(totals, silent)
         _print_releases(releases)
-        if refusals:
-            ui.out()
-            rows = [(one.code, one.devices, _minute(one.as_json()["last"])) for one in refusals]
-            print_table(("refused with", "devices", "last"), rows)
+        _print_table(
+            ("certificate", "problem", "last"),
+            [(one.device, one.detail, _minute(one.as_json()["noticed"])) for one in full],
+        )
+        _print_table(
+            ("refused with", "devices", "last"),
+            [(one.code, one.devices, _minute(one.as_json()["last"])) for one in refusals],
+        )
 
 
 RELEASE_COLUMNS: Final = (
@@ -125,7 +123,7 @@ DEVICE_COLUMNS: Final = (
 )
 EVENT_COLUMNS: Final = (
     *("time", "received", "kind", "result", "code", "message", "vendor", "product", "version"),
-    *("sequence_number", "said_by", "signer", "receipt"),
+    *("sequence_number", "said_by", "signer", "device", "station", "receipt"),
 )
 
 
@@ -211,18 +209,48 @@ def device(
     elif csv is None:
         _print_devices(found)
         ui.out()
-        print_table(
-            ("time", "result", "release", "said by", "reason"),
-            [
-                (
-                    *(_minute(one["time"] or one["received"]), one["result"] or one["kind"]),
-                    _release(one["product"], one["version"], one["sequence_number"]),
-                    one["said_by"],
-                    f"{one['code']}: {one['message'] or '-'}" if one["code"] else "",
-                )
-                for one in (event.as_json() for event in events)
-            ],
+        _print_events(name, events)
+
+
+def _print_events(name: str, events: "list[FleetEvent]") -> None:
+    """Print a history; that of a board says at which station, that of a station which board."""
+    of_board = any(one.board == name for one in events)
+    boards = any(one.board for one in events)
+    place = ("station" if of_board else "board",) if boards else ()
+    rows = []
+    for event in events:
+        one, where = event.as_json(), event.device if of_board else event.board
+        rows.append(
+            (
+                *(_minute(one["time"] or one["received"]), one["result"] or one["kind"]),
+                _release(one["product"], one["version"], one["sequence_number"]),
+                *((where or "-",) if boards else ()),
+                one["said_by"],
+                f"{one['code']}: {one['message'] or '-'}" if one["code"] else "",
+            )
         )
+    print_table(("time", "result", "release", *place, "said by", "reason"), rows)
+
+
+def _print_totals(totals: "FleetTotals", silent: str) -> None:
+    said = totals.devices - totals.unknown - totals.signed
+    ui.out(
+        f"devices   {totals.devices}: {totals.signed} signed what they run, {said} only said "
+        f"it, {totals.unknown} said nothing"
+    )
+    ui.out(f"silent    {totals.silent} for {silent}")
+    ui.out(f"refused   {totals.refused} at last")
+    if totals.moved:
+        ui.out(f"moved     {totals.moved} boards that several stations flashed, counted once")
+    told = ", ".join(f"{kind} {count}" for kind, count in totals.problems.items())
+    ui.out(f"problems  {told or 'none'}")
+
+
+def _print_table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Print rows in columns, after a line; nothing without rows."""
+    if rows:
+        ui.out()
+        print_table(head, rows)
 
 
 def _print_releases(releases: "list[FleetRelease]") -> None:

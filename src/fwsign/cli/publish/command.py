@@ -60,6 +60,15 @@ class StoreOptions(NamedTuple):
             "where docker login and podman login keep it.",
         ),
     ] = None
+    token_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--token-host",
+            metavar="HOST",
+            help="A token server that may have the login, beside the registry's host and names "
+            "below it; repeat for several.",
+        ),
+    ] = None
 
 
 class GarbageOptions(NamedTuple):
@@ -168,7 +177,7 @@ def _publish(
     from fwsign.publish.places import open_store
 
     trust = gather(demands, config.load())
-    store = open_store(place.to, place.auth)
+    store = open_store(place.to, place.auth, place.token_host or ())
     judge = publishing.PublishJudge(trust, inputs.now())
     found = judge.releases(envelopes), judge.channels(channels)
     return store, publishing.run(store, *found, judge, check=check, dry_run=dry_run)
@@ -209,7 +218,7 @@ def _collect(
     from fwsign.publish.places import open_store
 
     span = timedelta(days=7) if garbage.older is None else inputs.parse_span(garbage.older)
-    store = open_store(place.to, place.auth)
+    store = open_store(place.to, place.auth, place.token_host or ())
     found = Collector(store, span.total_seconds(), time.time, dry_run=dry_run).run()
     word = "would remove" if dry_run else "removed"
     if as_json:

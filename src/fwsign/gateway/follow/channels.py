@@ -9,7 +9,7 @@ asked for as a whole when it expires, and when a certificate or a CRL of its sig
 
 import contextlib
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fwsign.errors import Failed, FwsignError, Unsuitable
 from fwsign.format.channel import Channel
@@ -26,6 +26,9 @@ from fwsign.verify.policy import UNPROVEN
 
 if TYPE_CHECKING:
     from fwsign.verify.verified import VerifiedChannel
+
+TRIES: Final = 3
+"""How often a channel is judged if other processes take one at the same time."""
 
 
 def look(request: FollowRequest, known: KnownHere, *, poll: bool) -> Looked:
@@ -134,9 +137,23 @@ def _verify(
 ) -> "tuple[VerifiedChannel, timedelta]":
     """Verify a channel by the memory, and remember its number there.
 
+    If another process took a channel meanwhile, the memory is asked again: mostly it was this one.
+
     Returns:
         The channel, and how long after its next update a CRL is still used.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return _verify_once(request, data, accept=accept)
+        except Failed as error:
+            if error.code != "state.conflict":
+                raise
+    return _verify_once(request, data, accept=accept)
+
+
+def _verify_once(
+    request: FollowRequest, data: bytes, *, accept: bool
+) -> "tuple[VerifiedChannel, timedelta]":
     from fwsign.gateway.judge import refuse_unchecked  # most polls find nothing new
     from fwsign.verify.verifier import Verifier
 

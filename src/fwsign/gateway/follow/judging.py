@@ -5,6 +5,7 @@ import contextlib
 from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, FwsignError, Malformed, Tampered, Unsuitable, Untrusted
+from fwsign.gateway.channel_memory import read_heard, write_heard
 from fwsign.gateway.choice import ChannelChoice
 from fwsign.gateway.follow.known import (
     MAX_MESSAGE,
@@ -15,7 +16,7 @@ from fwsign.gateway.follow.known import (
     postpone,
 )
 from fwsign.gateway.follow.places import Looked
-from fwsign.gateway.follow_memory import SeenOffer, write_attempts, write_seen
+from fwsign.gateway.follow_memory import SeenOffer, may_retag, write_attempts, write_seen
 from fwsign.gateway.offer import Obstacle, Offer
 from fwsign.gateway.run import refused
 from fwsign.gateway.run.session import Installed, InstallRequest, opened
@@ -156,9 +157,22 @@ def remember(
 ) -> None:
     """Remember the verdict on a content. It is a hint: a full disk does not stop a release."""
     code, message = (refusal.code, refusal.message[:MAX_MESSAGE]) if refusal else (None, None)
+    now = int(request.clock().timestamp())
     with contextlib.suppress(Failed), opened(request.device) as state:
         basis = known_here(request, state).basis
-        write_seen(state, SeenOffer(request.address, tag, basis, offer, code, message))
+        write_seen(state, SeenOffer(request.address, tag, basis, offer, code, message, now))
+
+
+def retag(request: FollowRequest, seen: SeenOffer, tag: str) -> None:
+    """Remember the tag that the same content has now, at most once in `RETAG_SECONDS`."""
+    at = request.clock()
+    if tag == seen.tag or not may_retag(seen.tagged, at):
+        return
+    with contextlib.suppress(Failed), opened(request.device) as state, state.transaction():
+        write_seen(state, seen._replace(tag=tag, tagged=int(at.timestamp())))
+        heard = read_heard(state)
+        if heard is not None and heard.is_at(seen.address, seen.tag):
+            write_heard(state, heard._replace(tag=tag))
 
 
 def again(code: str, message: str) -> FwsignError:

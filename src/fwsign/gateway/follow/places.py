@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ MAX_ENVELOPES: Final = 64
 ENDING: Final = ".suit"
 _NO_DEPLOYMENT: Final = "none"
 _OWN: Final = "sha256 "
-"""The beginning of tags of our own, for servers that give none."""
+"""The beginning of our own part of a tag, after that of the server if it gives one."""
+_TAG: Final = re.compile(rf"(?:(.*) )?{_OWN}[0-9a-f]{{64}}", re.DOTALL)
 
 
 class Looked(NamedTuple):
@@ -84,15 +86,19 @@ def _deployment(address: str, tag: str | None, rules: FetchRules, tell: Tell) ->
 
 
 def content(
-    address: str, tag: str | None, rules: FetchRules, tell: Tell
+    address: str, tag: str | None, rules: FetchRules, tell: Tell, limit: int = MAX_ENVELOPE_SIZE
 ) -> tuple[str, bytes | None]:
     """Return the tag of a file now, and its content; None if that is the one of the tag given.
+
+    A tag is that of the server, if it gives one, and the digest of the content: a server may send
+    the same again under another tag each time, and that is no news.
 
     Args:
         address: an https address, or the path of a file.
         tag: as for `look`.
         rules: as for `look`.
         tell: as for `look`.
+        limit: the largest size, in bytes.
 
     Raises:
         Malformed: `malformed.size`; Failed: `io.*`.
@@ -100,14 +106,20 @@ def content(
     if is_url(address):
         from fwsign.gateway.https.fetch import changed  # files need no network
 
-        known = tag if tag is not None and not tag.startswith(_OWN) else None
-        data, found = changed(address, rules, known, MAX_ENVELOPE_SIZE, tell)
+        data, found = changed(address, rules, _server_tag(tag), limit, tell)
     else:
-        data, found, known = read_bytes(Path(address), MAX_ENVELOPE_SIZE, "files"), None, None
+        data, found = read_bytes(Path(address), limit, "files"), None
     if data is None:
-        return known or "", None
-    now = found or f"{_OWN}{hashlib.sha256(data).hexdigest()}"
-    return now, None if now == tag else data  # a server without tags may send the same again
+        return tag or "", None
+    own = f"{_OWN}{hashlib.sha256(data).hexdigest()}"
+    same = tag is not None and tag.endswith(own)
+    return f"{found} {own}" if found is not None else own, None if same else data
+
+
+def _server_tag(tag: str | None) -> str | None:
+    """Return the server's part of a tag; None if it has none."""
+    match = _TAG.fullmatch(tag) if tag is not None else None
+    return match[1] if match else tag
 
 
 def _directory(path: Path, tag: str | None, rules: FetchRules, tell: Tell) -> Looked:

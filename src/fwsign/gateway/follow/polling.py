@@ -5,10 +5,13 @@
     2  trust updates and CRLs, from addresses    5  name what keeps it from being installed now
     3  look at the address                       6  install it, as `fwsign install` does
 
-The lock of the target is held in step 6 alone. What is remembered of an address is a hint: a server
+One poll at a time: a timer's waits for that of a daemon, and then finds nothing new. The lock of
+the target is held in step 6 alone. What is remembered of an address is a hint: a server
 that always says "unchanged" can delay a release, as one that does not answer can, and no more.
 Most polls find nothing new, so the installer is imported when there is something for it.
 """
+
+from typing import Final
 
 from fwsign.gateway.choice import is_channel
 from fwsign.gateway.config.follow_rules import HAWKBIT
@@ -21,6 +24,7 @@ from fwsign.gateway.follow.judging import (
     install_offer,
     judged,
     remember,
+    retag,
 )
 from fwsign.gateway.follow.known import (
     FollowRequest,
@@ -31,11 +35,14 @@ from fwsign.gateway.follow.known import (
 )
 from fwsign.gateway.follow.places import Looked, look
 from fwsign.gateway.offer import offer_of
-from fwsign.gateway.run.session import OWED, fetch_rules, opened, refuse_platform
+from fwsign.gateway.run.session import OWED, fetch_rules, opened, refuse_foreign, refuse_platform
 from fwsign.gateway.target.sources import Sources
 from fwsign.gateway.trial.record import TRIAL
 
 __all__ = ["Polled", "check", "poll"]
+
+TURN_SECONDS: Final = 30.0
+"""The longest wait for a poll of another process, as of a timer: after it there is nothing new."""
 
 
 def check(request: FollowRequest, sources: Sources | None = None) -> Polled:
@@ -74,11 +81,16 @@ def poll(request: FollowRequest) -> Polled:
             refused again without being fetched, until it or the device changes.
     """
     refuse_platform()
-    if request.address.startswith(HAWKBIT):
-        from fwsign.gateway.follow.hawkbit_reports import reported  # other addresses hear nothing
+    from fwsign.gateway.target.lock import in_turn  # of POSIX alone
 
-        return reported(request, _poll_once)
-    return _poll_once(request)
+    turn = request.device.state.with_name(f"{request.device.state.name}.follow")
+    refuse_foreign(request.device.state)
+    with in_turn(turn, f"another fwsign follow is at work with {turn}", TURN_SECONDS):
+        if request.address.startswith(HAWKBIT):
+            from fwsign.gateway.follow.hawkbit_reports import reported  # others hear nothing
+
+            return reported(request, _poll_once)
+        return _poll_once(request)
 
 
 def _poll_once(request: FollowRequest) -> Polled:
@@ -151,6 +163,7 @@ def _poll(request: FollowRequest, known: KnownHere) -> Polled:
     seen = known.seen
     looked = _look(request, known, seen.tag if seen is not None else None, poll=True)
     if looked.found is None and seen is not None:
+        retag(request, seen, looked.tag)
         if seen.code is not None:
             raise again(seen.code, seen.message or seen.code)
         if (done := _settled(request, known, looked)) is not None:

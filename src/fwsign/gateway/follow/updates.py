@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -18,6 +18,8 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.format.cose import MAX_CRL_SIZE
 from fwsign.gateway import trust as trust_updates
 from fwsign.gateway.config.device import Device, Tell
+from fwsign.gateway.follow.places import content
+from fwsign.gateway.follow_memory import may_retag
 from fwsign.gateway.run.session import demands, opened, trusted
 from fwsign.keys import Signer
 from fwsign.memory.state import State
@@ -25,9 +27,6 @@ from fwsign.trust.envelope import MAX_UPDATE_SIZE
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.x509.chain import validate_path
 from fwsign.x509.revocation import CrlReader, Issued
-
-if TYPE_CHECKING:
-    from fwsign.gateway.https.fetch import Fetched
 
 TAGS: Final = "follow tags"
 """The memory's name for the tags of the addresses."""
@@ -38,6 +37,14 @@ MAX_CHAINS_SIZE: Final = 64 * 1024
 MAX_TRUST_SIZE: Final = 8 * MAX_UPDATE_SIZE
 """Bytes of a file of trust updates."""
 _PEM: Final = b"-----BEGIN X509 CRL-----"
+
+
+class _KnownTag(NamedTuple):
+    """The tag of an address, what the verdict on its content depended on, and when it was kept."""
+
+    tag: str
+    basis: str
+    tagged: int
 
 
 class Updates(NamedTuple):
@@ -72,33 +79,40 @@ class Updates(NamedTuple):
             with opened(self.device) as state:
                 tags, basis = _tags(state), self._basis(state)
             known = tags.get(address)
-            tag = known[0] if known is not None and known[1] == basis else None
-            data, found = self._changed(address, tag, limit, anchors=take == self._trust)
-            if data is None:
+            if known is not None and known.basis != basis:
+                known = None
+            tag = known.tag if known is not None else None
+            found, data = self._changed(address, tag, limit, anchors=take == self._trust)
+            notes = take(address, data) if data is not None else []
+            news = (
+                bool(notes) or known is None or (found != tag and may_retag(known.tagged, self.at))
+            )
+            if not news:  # a device that asks every minute must not wear the disk out
                 return []
-            notes = take(address, data)
             with opened(self.device) as state:
-                _write_tag(state, self.device, address, found, self._basis(state))
+                now = _KnownTag(found, self._basis(state), int(self.at.timestamp()))
+                _write_tag(state, self.device, address, now)
         except FwsignError as error:
             return [f"{address}: {error.message}"]
         return notes
 
-    def _changed(self, address: str, tag: str | None, limit: int, *, anchors: bool) -> "Fetched":
-        """Fetch what is at an address, if it is new.
+    def _changed(
+        self, address: str, tag: str | None, limit: int, *, anchors: bool
+    ) -> tuple[str, bytes | None]:
+        """Fetch what is at an address, if it is new, with its tag; see `content`.
 
         A list of anchors may be what sets a time floor right that is far ahead. So where the floor
         refuses its server, the clock alone judges the server, as if there were no floor (ADR 37).
         """
-        from fwsign.gateway.https.fetch import changed  # a directory needs no network
         from fwsign.gateway.https.server_dates import is_wrong
 
         rules = self.device.fetch
         try:
-            return changed(address, rules, tag, limit, self.tell)
+            return content(address, tag, rules, self.tell, limit)
         except Failed as error:
             if not anchors or error.code != "io.fetch-connect" or not is_wrong(rules.since):
                 raise
-        return changed(address, rules._replace(since=None), tag, limit, self.tell)
+        return content(address, tag, rules._replace(since=None), self.tell, limit)
 
     def _basis(self, state: State) -> str:
         """Return what a verdict on an update depends on: the list of anchors, and the chains."""
@@ -178,20 +192,23 @@ def _most(size: int) -> int:
     return size * 3 // 2
 
 
-def _tags(state: State) -> dict[str, tuple[str, str]]:
+def _tags(state: State) -> dict[str, _KnownTag]:
     try:
         found = json.loads(state.remembered(TAGS) or "{}")
-        return {str(key): (str(tag), str(basis)) for key, (tag, basis) in found.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {
+            str(key): _KnownTag(str(tag), str(basis), int(tagged))
+            for key, (tag, basis, tagged) in found.items()
+        }
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 
 
-def _write_tag(state: State, device: Device, address: str, tag: str | None, basis: str) -> None:
+def _write_tag(state: State, device: Device, address: str, known: _KnownTag) -> None:
     """Remember the tag of an address; those of addresses no longer followed are forgotten."""
     rules, tags = device.follow, _tags(state)
     followed = {one: tags[one] for one in (*rules.crls, rules.trust) if one in tags}
-    now = {name: kept for name, kept in followed.items() if name != address}
-    if tag is not None:
-        now[address] = (tag, basis)
-    if now != tags:
-        state.remember(TAGS, json.dumps(now))
+    before = followed.get(address)
+    if before is None or before != known._replace(tagged=before.tagged):
+        followed[address] = known
+    if followed != tags:
+        state.remember(TAGS, json.dumps(followed))

@@ -23,6 +23,8 @@ MAX_BATCHES: Final = 1000
 """Batches of one run; the next run goes on."""
 _MAX_WORDS: Final = 300
 _OK: Final = 200
+_LATER: Final = (413, 429)
+"""The statuses of a collector that has taken as much as it may, of this device or now."""
 
 
 class CollectorAnswer(NamedTuple):
@@ -166,6 +168,14 @@ def _object(body: bytes) -> dict[str, Any]:
 def _refusal(to: str, status: int, found: dict[str, Any]) -> Failed:
     """Return the error for an answer that is not 200."""
     words = f"{_word(found.get('code'))}: {_word(found.get('message'))}"
+    if status in _LATER:
+        return Failed(
+            "io.fetch-status",
+            f"{to}: the collector takes no more receipts now, with status {status}: {words}",
+            expected="status 200",
+            found=f"status {status}",
+            hint="they stay here, and are sent again later; the collector's owner sets its limits",
+        )
     return Failed(
         "io.fetch-status",
         f"{to}: the collector refuses the receipts, with status {status}: {words}",

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a refused release leaves behind: a receipt, and the CRLs that revoke its signer.
+"""What a refused release or channel leaves behind: a receipt, and the CRLs that it brought.
 
 A thief of a revoked key sends a release without the newest CRL, after the device refused one with
-it. So the CRL of the refused release counts, as that of an accepted one does: if it verified in the
-path of a signer of this vendor. Nothing else of it is learned: no floor, and no time.
+it. So the CRL of the refused one counts, as that of an accepted one does: if it verified in the
+path of a signer of this vendor. What is refused for its age teaches too: its CRLs may be newer than
+it is, since whoever serves it can renew them. Nothing else is learned: no floor, and no time.
 """
 
 import contextlib
+from typing import Final
 
-from fwsign.errors import Failed, FwsignError, Untrusted
+from fwsign.errors import Failed, FwsignError, Stale, Untrusted
 from fwsign.gateway.run.log import Log
 from fwsign.gateway.run.session import demands
 from fwsign.verify.verified import VerifiedRelease
 from fwsign.verify.verifier import Verifier
+
+AGED: Final = ("unsuitable.rollback", "unsuitable.conflict", "unsuitable.fast-forward")
+"""The codes about age, beside those of `Stale`: the number does not come after the last one."""
 
 
 def record(
@@ -39,7 +44,7 @@ def record(
     with contextlib.suppress(FwsignError):
         result = "incomplete" if release else "refused"
         log.add(result, kind=kind, release=release, envelope=envelope, error=error)
-    if release is None and isinstance(error, Untrusted):
+    if release is None and (isinstance(error, Untrusted | Stale) or error.code in AGED):
         with contextlib.suppress(FwsignError):
             anchors, base = demands(log.device, log.state)
             policy, _ = log.state.policy(base, None)

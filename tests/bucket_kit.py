@@ -1,6 +1,8 @@
 """Real servers of buckets and registries, each started by a test and ended by its own pid."""
 
+import base64
 import contextlib
+import hmac
 import os
 import shutil
 import socket
@@ -10,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ KEYS = {
     "AWS_SECRET_ACCESS_KEY": "secret-key-of-a-test",
     "AWS_REGION": "us-east-1",
 }
+GOOGLE_KEYS = {"GOOGLE_BEARER_TOKEN": "token-of-a-test"}
 SWIFT_KEYS = {"AWS_ACCESS_KEY_ID": "test:access", "AWS_SECRET_ACCESS_KEY": "secret"}
 LOCAL = "127.0.0.1"
 PATIENCE = 60
@@ -119,6 +123,16 @@ def moto(place: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def google(place: Path) -> Iterator[str]:
+    """Run moto with the conditions of Google's XML API."""
+    require_package("moto")
+    (port,) = free_ports(1)
+    command = [sys.executable, str(Path(__file__).parent / "gcs_server.py"), str(port)]
+    with running(command, port, place / "google.log") as address:
+        yield address
+
+
+@contextlib.contextmanager
 def localbucket(place: Path) -> Iterator[str]:
     """Run localbucket, which knows If-None-Match and takes any If-Match."""
     (port,) = free_ports(1)
@@ -163,6 +177,47 @@ http: {{addr: "{LOCAL}:{port}"}}
     command = ["docker-registry", "serve", str(config)]
     with running(command, port, place / "registry.log", more) as address:
         yield address
+
+
+AZURE_KEYS = {
+    "AZURE_STORAGE_ACCOUNT_NAME": "fleet",
+    "AZURE_STORAGE_ACCOUNT_KEY": base64.b64encode(b"a key of a test, which is no secret").decode(),
+}
+AZURITE = Path(__file__).parent.parent / "build/azurite/node_modules/azurite/dist/src/blob/main.js"
+
+
+@contextlib.contextmanager
+def azurite(place: Path) -> Iterator[str]:
+    """Run Azurite, Microsoft's own server of Azure's protocol; yield the account's address."""
+    node = require_program("node")
+    if not AZURITE.exists():
+        absent("azurite is not installed (tools/install-azurite)")
+    (port,) = free_ports(1)
+    command = [node, str(AZURITE), "--blobHost", LOCAL, "--blobPort", str(port), "--silent"]
+    command += ["--inMemoryPersistence", "--skipApiVersionCheck"]
+    name, key = AZURE_KEYS.values()
+    accounts = {"AZURITE_ACCOUNTS": f"{name}:{key}"}
+    with running(command, port, place / "azurite.log", accounts) as address:
+        yield f"{address}/{name}"
+
+
+def make_container(address: str, container: str) -> None:
+    """Make a container in an account of Azurite, as its owner does."""
+    name, key = AZURE_KEYS.values()
+    date, version = formatdate(usegmt=True), "2021-08-06"
+    canonical = f"x-ms-date:{date}\nx-ms-version:{version}\n"
+    what = f"PUT{12 * chr(10)}{canonical}/{name}/{name}/{container}\nrestype:container"
+    mac = hmac.digest(base64.b64decode(key), what.encode(), "sha256")
+    request = urllib.request.Request(  # noqa: S310 - ours
+        f"{address}/{container}?restype=container",
+        method="PUT",
+        headers={
+            "x-ms-date": date,
+            "x-ms-version": version,
+            "Authorization": f"SharedKey {name}:{base64.b64encode(mac).decode()}",
+        },
+    )
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - ours
 
 
 def make_bucket(address: str, name: str, keys: Mapping[str, str] = KEYS) -> None:

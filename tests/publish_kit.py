@@ -170,6 +170,9 @@ class Wrapped:
     def delete(self, path: str) -> None:
         self.store.delete(path)
 
+    def now(self) -> float:
+        return self.store.now()
+
 
 def missing_of(store: Store, channel: str = "stable") -> list[str]:
     """Return what a follower of a channel would not find whole; nothing if there is none."""

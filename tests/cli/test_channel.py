@@ -276,9 +276,11 @@ def test_verify_refuses_with_the_hint_that_fits() -> None:
         "hint: make the next one: fwsign channel make NAME",
     )
     found = run("channel", "verify", "new.suit")
-    assert found.errors[1] == "hint: it is a release, and no channel: fwsign verify FILE"
+    assert found.errors[1] == "hint: it is a release, and no channel: fwsign verify new.suit"
     found = run("verify", "stable.channel")
-    assert found.errors[1] == "hint: it is a channel, and no release: fwsign channel verify FILE"
+    assert found.errors[1] == (
+        "hint: it is a channel, and no release: fwsign channel verify stable.channel"
+    )
     assert run("channel", "verify", "stable.channel", "--product", "x2").status == 4
 
 
@@ -294,7 +296,12 @@ def test_show_degrades(tmp_path: Path) -> None:
     found = json.loads(good("channel", "show", broken, "--json"))
     assert found["channel"].startswith("cannot be read: ")
     assert json.loads(good("channel", "show", "stable.channel", "--json"))["channel"]["number"] == 1
-    assert "cannot be read" in good("channel", "show", "new.suit")
+    refused(
+        run("channel", "show", "new.suit"),
+        4,
+        "this is a release, not a channel",
+        "it is a release, and no channel: fwsign verify new.suit",
+    )
     assert "name: stable" in good("show", "stable.channel")
     assert run("channel", "show", "build.bin").status == 1
 

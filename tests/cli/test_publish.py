@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -277,6 +278,27 @@ def test_collect_garbage(signed: Path) -> None:
     assert (answer["verdict"], answer["kept"]) == ("removed", 0)
     assert sorted(one.name for one in (signed / "served").iterdir() if one.is_file()) == [
         ".lock",
+        "stable.channel",
+    ]
+
+
+@pytest.mark.parametrize(("year", "word"), [(2099, "ahead of"), (1970, "behind")])
+def test_collect_garbage_with_a_wrong_clock(
+    signed: Path, monkeypatch: pytest.MonkeyPatch, year: int, word: str
+) -> None:
+    make_channel(signed, 1)
+    good("publish", "build.bin.suit", "--to", "served")
+    (signed / "served/stable.channel").write_bytes((signed / "stable.channel").read_bytes())
+    clock = datetime(year, 1, 2, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("fwsign.cli.publish.command.time", SimpleNamespace(time=lambda: clock))
+    found = run("publish", "--to", "served", "--collect-garbage")
+    assert found.out == "removed  0 of 2  0 bytes  served\n"
+    days = abs(clock - time.time()) // 86400
+    assert f"the clock here is {days:.0f} days {word} that of served: the earlier" in found.err
+    assert sorted(one.name for one in (signed / "served").iterdir()) == [
+        ".lock",
+        "releases",
+        "sha256",
         "stable.channel",
     ]
 

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fwsign.publish.folder import FolderStore
 from fwsign.publish.garbage import Collector
+from fwsign.publish.layout import probe_path
 from fwsign.publish.plan import GivenRelease
 from fwsign.publish.store import Store
 from publish_kit import Scene, Wrapped, missing_of
@@ -195,6 +197,90 @@ def test_a_payload_lost_in_the_last_moment_is_told(store: FolderStore, scene: Sc
         removed(Meddles(store, "sha256/", act), scene)
     scene.publish(store, gone)
     assert missing_of(store) == []
+
+
+AHEAD, BEHIND = 4070908800.0, 0.0  # 2099, 1970
+
+
+@pytest.mark.parametrize("clock", [AHEAD, BEHIND])
+def test_a_wrong_clock_removes_nothing_that_is_new(
+    store: FolderStore, scene: Scene, clock: float
+) -> None:
+    old, named, lately = (scene.release(number) for number in (100, 101, 102))
+    scene.publish(store, old, named, scene.channel(1, named))
+    age_all(store)
+    scene.publish(store, lately)  # its channel comes in a moment
+    found = Collector(store, 7 * DAY, lambda: clock).run()
+    gone = {one.path for one in found.removed}
+    assert gone == (everything(old) if clock == AHEAD else set())
+    assert found.ahead == pytest.approx(clock - scene.clock(), abs=60)
+    scene.publish(store, scene.channel(2, named, lately))
+    assert missing_of(store) == []
+    assert not [*Path(store.place).glob(".*.clock")]
+
+
+class Misdated(Wrapped):
+    """A place whose clock is wrong; what was written before it went wrong has the right time."""
+
+    def __init__(self, store: Store, time: float) -> None:
+        super().__init__(store)
+        self.time = time
+
+    def now(self) -> float:
+        return self.time
+
+
+@pytest.mark.parametrize("clock", [AHEAD, BEHIND])
+def test_a_place_whose_clock_is_wrong_loses_nothing_that_is_new(
+    store: FolderStore, scene: Scene, clock: float
+) -> None:
+    named, lately = scene.release(101), scene.release(102)
+    scene.publish(store, named, lately, scene.channel(1, named))
+    assert removed(Misdated(store, clock), scene) == set()
+
+
+def test_a_place_that_gives_no_times_loses_nothing(store: FolderStore, scene: Scene) -> None:
+    old, new = scene.release(100), scene.release(101)
+    scene.publish(store, old, new, scene.channel(1, new))
+    for file in Path(store.place).rglob("*"):
+        os.utime(file, (0, 0))  # as some mounts show all files
+    assert removed(Misdated(store, 0.0), scene) == set()
+
+
+@pytest.mark.parametrize("clock", [AHEAD, BEHIND, 60.0])
+def test_an_envelope_is_written_anew_by_a_publisher_whose_clock_is_wrong(
+    store: FolderStore, scene: Scene, clock: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a collection with the right clock would take it for old, and nobody names it yet."""
+    given, named = scene.release(100), scene.release(101)
+    scene.publish(store, given, named, scene.channel(1, named))
+    age_all(store)
+    with monkeypatch.context() as patched:
+        patched.setattr("fwsign.publish.publishing.time", SimpleNamespace(time=lambda: clock))
+        scene.publish(store, given)
+    assert removed(store, scene) == set()
+
+
+def test_a_place_that_keeps_no_probe_is_not_cleaned(
+    store: FolderStore, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = scene.release(100), scene.release(101)
+    scene.publish(store, old, new, scene.channel(1, new))
+    age_all(store)
+    monkeypatch.setattr("fwsign.publish.folder.write_atomic", lambda *_, **__: None)
+    with refused("io.missing", f"{store.place} has no .", ".clock"):
+        removed(store, scene)
+    assert store.entry(old.path) is not None
+
+
+def test_the_rest_of_a_killed_look_at_the_clock_goes(store: FolderStore, scene: Scene) -> None:
+    given = scene.release(100)
+    scene.publish(store, given, scene.channel(1, given))
+    left = probe_path()
+    (Path(store.place) / left).touch()
+    assert removed(store, scene) == set()
+    age_all(store)
+    assert removed(store, scene) == {left}
 
 
 def test_a_dry_run_removes_nothing(store: FolderStore, scene: Scene) -> None:

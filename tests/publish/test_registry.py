@@ -3,17 +3,22 @@
 import base64
 import itertools
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bucket_kit import registry
+from fwsign.publish.garbage import Collector
 from fwsign.publish.places import open_store
-from fwsign.publish.registry import Registry, open_registry
+from fwsign.publish.registry import Registry, _time_of, open_registry
+from fwsign.publish.registry_client import RegistryAnswer
 from publish.contract import Contract
 from publish_kit import Scene, missing_of
 from support import refused, require_package
@@ -88,6 +93,30 @@ def test_the_payloads_are_an_artifact_and_the_envelope_refers_to_it(
     assert len(again["manifests"]) == 1
     assert again != index
     assert store.read(given.path) == newer.data
+
+
+def test_tags_have_the_time_of_the_registry(
+    store: Registry, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a publisher whose clock is wrong would let a collection take his release for old."""
+    lately, named = scene.release(100), scene.release(101)
+    for wrong in (0.0, 4070908800.0):
+        clock = SimpleNamespace(time=partial(float, wrong), sleep=time.sleep)
+        monkeypatch.setattr("fwsign.publish.registry.time", clock)
+        scene.publish(store, lately, named, scene.channel(1, named))
+        entry = store.entry(lately.path)
+        assert entry is not None
+        assert entry.modified == pytest.approx(time.time(), abs=60)
+        found = Collector(store, 86400, clock.time).run()
+        assert found.removed == ()
+
+
+def test_a_registry_that_tells_no_time_has_ours() -> None:
+    for headers in ({}, {"Date": "yesterday"}, {"Date": "Sat, 28 Nov 99999 00:31:00 GMT"}):
+        found = _time_of(RegistryAnswer(200, headers, b""))
+        assert found == pytest.approx(time.time(), abs=60)
+    answer = RegistryAnswer(200, {"Date": "Thu, 01 Jan 1970 00:00:09 GMT"}, b"")
+    assert _time_of(answer) == 9
 
 
 def test_the_registry_that_lost_a_blob_is_noticed(store: Registry, scene: Scene, host: str) -> None:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from fwsign import spans
-from fwsign.cli import quoting, ui
-from fwsign.errors import Failed, Malformed, Tampered
-from fwsign.files import io_error, open_plain, read_bytes
-from fwsign.format.suit_labels import ENVELOPE_HEAD
+from fwsign.cli import ui
+from fwsign.errors import Failed, FwsignError
+from fwsign.files import io_error, read_bytes
 
 if TYPE_CHECKING:
     from fwsign.verify.verified import VerifiedRelease
@@ -218,33 +217,25 @@ def read(path: Path, limit: int) -> bytes:
 
 
 @contextlib.contextmanager
-def expecting_envelope(path: Path, ending: str = ".suit") -> Iterator[None]:
-    """Add to a refusal the envelope that was probably meant, if another file was named.
+def expecting_envelope(
+    path: Path, ending: str = ".suit", data: bytes | None = None
+) -> Iterator[None]:
+    """Add to a refusal what is in the file, or the envelope that was probably meant.
 
     Args:
         path: the file that was named.
         ending: how the name of what is expected ends.
+        data: its bytes, where they were read before.
     """
     try:
         yield
-    except Tampered as error:
-        from fwsign.cli.request_page import told  # after a refusal
+    except FwsignError as error:
+        from fwsign.cli import kinds  # after a refusal
 
-        raise told(error, path) from None
-    except Malformed as error:
-        kinds = ("malformed.cbor", "malformed.envelope")
-        if path == STREAM or error.code not in kinds or _begins_as_envelope(path):
+        other = kinds.explained(error, path, ending, data)
+        if other is error:
             raise
-        meant = Path(f"{path}{ending}")
-        question = f"did you mean {quoting.quoted(meant)}?"
-        what = f"{path} is not an envelope; fwsign show {quoting.quoted(path)} tells what it is"
-        raise error.with_hint(question if meant.is_file() else what) from error
-
-
-def _begins_as_envelope(path: Path) -> bool:
-    with contextlib.suppress(Failed), open_plain(path, "files") as file:
-        return file.read(len(ENVELOPE_HEAD)) == ENVELOPE_HEAD
-    return True  # such as a pipe, which can be read only once
+        raise other from error
 
 
 def write_stream(data: bytes) -> None:

@@ -27,9 +27,15 @@ _CURVES: Final[Mapping[int, type[ec.EllipticCurve]]] = MappingProxyType(
 CURVES: Final = "P-256 or P-384"
 """The curves of group keys, in words."""
 _KW_SIZE: Final = 32
-_CONTEXT: Final = cbor.encode(  # RFC 9053 s.5.2; the parties are unnamed
-    (-5, (None,) * 3, (None,) * 3, (8 * _KW_SIZE, WRAPPING, b"SUIT Payload Encryption"))
-)
+_A256KW: Final = -5
+
+
+def _context(algorithm: int, size: int, protected: bytes, *other: bytes) -> bytes:
+    """Return what a key is derived for, encoded (RFC 9053 s.5.2); the parties are unnamed."""
+    return cbor.encode((algorithm, (None,) * 3, (None,) * 3, (8 * size, protected, *other)))
+
+
+_CONTEXT: Final = _context(_A256KW, _KW_SIZE, WRAPPING, b"SUIT Payload Encryption")
 
 
 class AgreementKey(Protocol):

@@ -6,13 +6,11 @@ the identity of a machine. A payload of several parts goes up in parts at once; 
 only once it is whole.
 """
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
 import obstore
 import urllib3
@@ -27,22 +25,19 @@ from obstore.store import from_url
 
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
-from fwsign.publish.layout import CHANNEL
+from fwsign.publish.endpoints import CONNECT_SECONDS, client_options
+from fwsign.publish.layout import CHANNEL, probe_path
 from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
 
 PART: Final = 8 * 1024 * 1024
 """Bytes of a part; the most parts that S3 takes make 80 GB of it."""
 PARTS_AT_ONCE: Final = 4
-CONNECT_SECONDS: Final = 10
-REQUEST_SECONDS: Final = 600
 RETRIES: Final = 4
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 _ASK_AGAIN: Final = "no-cache"
 _WRONG: Final = "0" * 32
 """A tag that no object has."""
 _LACKING: Final = re.compile(r"status code: 501\b|<Code>NotImplemented</Code>")
-_ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
-_LOOPBACK: Final = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/.*)?")
 
 
 def open_bucket(place: str) -> "Bucket":
@@ -62,50 +57,12 @@ def open_bucket(place: str) -> "Bucket":
     try:
         store = from_url(
             place.rstrip("/"),
-            client_options=_client_options(address.scheme.lower()),
+            client_options=client_options(address.scheme.lower()),
             retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=60)},
         )
     except (BaseError, ValueError, TypeError) as error:
         raise Failed("io.place", f"{place}: {_plain(error)}", found=place) from None
     return Bucket(store, place.rstrip("/"))
-
-
-def _client_options(scheme: str) -> Any:
-    """Return the settings of the HTTP client; without TLS it speaks to this machine alone.
-
-    Raises:
-        Failed: `io.place`: another machine would be asked, or a proxy, and without TLS.
-    """
-    endpoints = {one: os.environ.get(one, "") for one in _ENDPOINTS} if scheme == "s3" else {}
-    plain = {one: url for one, url in endpoints.items() if url.lower().startswith("http:")}
-    for name, endpoint in plain.items():
-        if not _LOOPBACK.fullmatch(endpoint):
-            raise Failed(
-                "io.place",
-                f"{name} is {endpoint}, which is not https",
-                expected="an https address",
-                found=endpoint,
-            )
-        if _is_sent_to_a_proxy(urlsplit(endpoint).hostname or ""):
-            raise Failed(
-                "io.place",
-                f"{name} is {endpoint}, which the proxy of the environment would get without TLS",
-                expected="this machine without a proxy",
-                found=endpoint,
-                hint=f"NO_PROXY={urlsplit(endpoint).hostname} keeps the proxy out of it",
-            )
-    return {
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "timeout": timedelta(seconds=REQUEST_SECONDS),
-        "allow_http": bool(plain),
-    }
-
-
-def _is_sent_to_a_proxy(host: str) -> bool:
-    """Tell whether requests without TLS to a host go to a proxy that the environment names."""
-    proxies = getproxies_environment()
-    named = "http" in proxies or "all" in proxies
-    return named and not proxy_bypass(host)
 
 
 class Bucket:
@@ -272,6 +229,18 @@ class Bucket:
             self._removes_many = not _is_lacking(error)
             if self._removes_many or not self._delete_alone(path):
                 raise self._failed("delete", path, error) from None
+
+    def now(self) -> float:
+        """Return the time of the bucket, which a small object gets; it is removed again."""
+        path = probe_path()
+        self._create(path, b"clock")
+        try:
+            entry = self.entry(path)
+        finally:
+            self.delete(path)
+        if entry is None:
+            raise missing(self._place, path)
+        return entry.modified
 
     def _delete_alone(self, path: str) -> bool:
         """Remove an object where a store lacks the removal of many at once, which obstore asks for.

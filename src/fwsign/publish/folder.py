@@ -8,6 +8,7 @@ from pathlib import Path
 from fwsign.errors import Failed
 from fwsign.files import atomic_writer, exclusive, io_error, open_plain, write_atomic
 from fwsign.format.payload import CHUNK_SIZE
+from fwsign.publish.layout import probe_path
 from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
 
 
@@ -101,6 +102,18 @@ class FolderStore:
             file.unlink(missing_ok=True)
         except OSError as error:
             raise io_error(error, file, "write") from error
+
+    def now(self) -> float:
+        """Return the time of the folder's file system, which may be another machine's."""
+        path = probe_path()
+        write_atomic(self._base / path, b"")
+        try:
+            entry = self.entry(path)
+        finally:
+            self.delete(path)
+        if entry is None:
+            raise missing(self.place, path)
+        return entry.modified
 
     def _made(self, path: str) -> Path:
         """Return a file's path, in a directory that is there."""

@@ -25,10 +25,12 @@ class Garbage(NamedTuple):
     Args:
         removed: the paths and their sizes, in the order of removal.
         kept: how many payloads and envelopes stay.
+        ahead: seconds by which the clock here is ahead of the place's; 0 in a dry run.
     """
 
     removed: tuple[StoredEntry, ...]
     kept: int
+    ahead: float = 0.0
 
 
 class Collector:
@@ -37,14 +39,15 @@ class Collector:
     Args:
         store: the place.
         older: seconds; what was written later than so long ago stays.
-        now: the Unix time.
-        dry_run: remove nothing.
+        now: gives the Unix time by the clock here.
+        dry_run: remove nothing, and write nothing, so that the place's time is not known.
     """
 
     def __init__(
         self, store: Store, older: float, now: Callable[[], float], *, dry_run: bool = False
     ) -> None:
-        self._store, self._older, self._now, self._dry_run = store, older, now, dry_run
+        self._store, self._older, self._clock, self._dry_run = store, older, now, dry_run
+        self._now = float("-inf")  # nothing is old before the time is known
         self._payloads_of: dict[str, frozenset[str]] = {}
         self._removed: list[StoredEntry] = []
 
@@ -56,16 +59,28 @@ class Collector:
             FwsignError: a channel, or an envelope that stays, cannot be read; nothing more is
                 removed.
         """
-        kept = 0
+        kept, ahead = 0, self._set_time()
         for prefix in (RELEASES, *PAYLOADS, ""):
             self._needed()  # before anything is looked at, so that a channel that fails stops all
             entries = [one for one in self._store.names(prefix) if _may_go(one.path)]
-            old = [one for one in entries if age(one, self._now()) >= self._older]
+            old = [one for one in entries if age(one, self._now) >= self._older]
             kept += len(entries) - len(old)
             for at in range(0, len(old), BATCH):
                 kept += self._remove(old[at : at + BATCH])
         self._check_nothing_needed()
-        return Garbage(tuple(self._removed), kept)
+        return Garbage(tuple(self._removed), kept, ahead)
+
+    def _set_time(self) -> float:
+        """Set the time that ages are counted to; return how far our clock is ahead of the place's.
+
+        Of both clocks the earlier one counts, as it was before anything was looked at: a wrong one
+        can let something stay, and cannot let it go while it is new.
+        """
+        self._named()  # where there is no channel, nothing is written either
+        ours = self._clock()
+        theirs = ours if self._dry_run else self._store.now()
+        self._now = min(ours, theirs)
+        return ours - theirs
 
     def _remove(self, entries: Sequence[StoredEntry]) -> int:
         """Remove what nothing needs; return how many stay."""
@@ -74,7 +89,7 @@ class Collector:
             entry = self._store.entry(one.path)
             if entry is None:
                 continue
-            if one.path in needed or age(entry, self._now()) < self._older:
+            if one.path in needed or age(entry, self._now) < self._older:
                 stay += 1
                 continue
             if not self._dry_run:
@@ -89,7 +104,7 @@ class Collector:
         lately = {
             one.path
             for one in self._store.names(RELEASES)
-            if is_ours(one.path) and one.path not in gone and age(one, self._now()) < self._older
+            if is_ours(one.path) and one.path not in gone and age(one, self._now) < self._older
         }
         needed = set(named)
         for path in sorted(named | lately):

@@ -10,6 +10,7 @@ A follower needs no listing: a channel names the envelopes, and an envelope its 
 
 import re
 from collections.abc import Iterable
+from secrets import token_hex
 from typing import Final
 
 from fwsign.format.algorithms import DIGESTS
@@ -40,6 +41,14 @@ def release_path(manifest_digest: bytes) -> str:
 def channel_path(name: str) -> str:
     """Return the path of a channel."""
     return f"{name}{CHANNEL}"
+
+
+def probe_path() -> str:
+    """Return a new path for what is only written to see the time that it gets.
+
+    One that a killed program left is a leftover, as the beginning of a file is.
+    """
+    return f".{token_hex(32)}.clock"
 
 
 def is_ours(path: str) -> bool:

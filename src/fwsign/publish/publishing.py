@@ -26,7 +26,6 @@ from fwsign.publish.store import Store
 from fwsign.publish.writing import (
     GivenPayload,
     Outcome,
-    age,
     why_wrong,
     write_payload,
     write_small,
@@ -135,7 +134,8 @@ class Publisher:
             self._tell(f"{given.path} has newer CRLs than the one given, and stays")
         data = seen if outcome == "newer there" and seen is not None else given.data
         entry = self._store.entry(given.path)
-        if data == seen and entry is not None and age(entry, time.time()) < FRESH:
+        # What a clock that is behind finds in the future is not fresh either.
+        if data == seen and entry is not None and abs(time.time() - entry.modified) < FRESH:
             return
         names = [(path, one.component.carried.size) for path, one in given.payloads.items()]
         write_small(self._store, given.path, data, seen, names)

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -145,7 +146,8 @@ class Registry:
         subject = self._put_payloads(path, names) if names else None
         kind = CHANNEL_TYPE if path.endswith(CHANNEL) else RELEASE_TYPE
         layer = descriptor(ENVELOPE, data, title=path.rpartition("/")[2])
-        manifest = artifact(kind, [layer], subject)
+        made = datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="seconds")
+        manifest = artifact(kind, [layer], subject, {CREATED: made})
         answer = self._put(tag, manifest)
         if subject is not None and "OCI-Subject" not in answer.headers:
             self._refer(subject, manifest, kind)
@@ -183,6 +185,11 @@ class Registry:
             index = self._held(payloads.digest.replace(":", "-"))
             if index is not None:
                 self._drop(index.digest)
+
+    def now(self) -> float:
+        """Return the time that the registry's answers have, which new tags get, too."""
+        answer = self._client.ask("GET", "/v2/", good=(200, 404), limit=MAX_JSON)
+        return _time_of(answer)
 
     # --- tags --------------------------------------------------------------------------------
 
@@ -305,6 +312,14 @@ class Registry:
 
     def _failed(self, words: str) -> Failed:
         return Failed("io.place", f"{self._place}: {words}", found=words)
+
+
+def _time_of(answer: RegistryAnswer) -> float:
+    """Return the time of an answer; that of this machine if it has none."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return time.time()
 
 
 def _blob(path: str) -> str | None:

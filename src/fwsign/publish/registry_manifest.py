@@ -4,7 +4,6 @@
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -64,10 +63,9 @@ def artifact(
     kind: str,
     layers: Sequence[dict[str, Any]],
     subject: dict[str, Any] | None,
-    annotations: dict[str, str] | None = None,
+    annotations: dict[str, str],
 ) -> bytes:
-    """Return the manifest of an artifact, with the time if it has no other annotations."""
-    made = {CREATED: datetime.now(UTC).isoformat(timespec="seconds")}
+    """Return the manifest of an artifact."""
     content = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -75,7 +73,7 @@ def artifact(
         "config": descriptor("application/vnd.oci.empty.v1+json", EMPTY),
         "layers": list(layers),
         **({"subject": subject} if subject else {}),
-        "annotations": annotations or made,
+        "annotations": annotations,
     }
     return encode_json(content)
 

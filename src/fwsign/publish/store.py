@@ -102,6 +102,16 @@ class Store(Protocol):
         """Remove a path; one that is not there is no error."""
         ...
 
+    def now(self) -> float:
+        """Return the Unix time by the clock that writes `StoredEntry.modified`.
+
+        A store that tells no time gets something written, which is removed again.
+
+        Raises:
+            Failed: `io.*`.
+        """
+        ...
+
 
 def conflict(place: str, path: str) -> Failed:
     """Return the refusal of a write after another writer's."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from fwsign.cli import ui
 from fwsign.cli.channel import words
-from fwsign.errors import FwsignError
+from fwsign.errors import FwsignError, Unsuitable
 from fwsign.format.channel import Channel, read_channel
 from fwsign.format.cose import decode_block
 from fwsign.format.envelope import decode_envelope
@@ -20,11 +20,13 @@ def facts(data: bytes) -> dict[str, Any]:
     """Return what a channel says, and who claims to have signed it.
 
     Raises:
-        Malformed: it is no envelope.
+        Malformed: it is no envelope. Unsuitable: it is a release, or of another kind.
     """
     envelope = decode_envelope(data)
     try:
         said: Any = channel_facts(read_channel(envelope))
+    except Unsuitable:
+        raise
     except FwsignError as error:
         said = f"{_UNREAD}{error.message}"
     return {"channel": said, "signers": [_signer(block) for block in envelope.blocks]}

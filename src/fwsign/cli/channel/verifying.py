@@ -10,10 +10,8 @@ from fwsign.cli import answer, config, inputs, ui
 from fwsign.cli.channel import words
 from fwsign.cli.channel.making import ENDING
 from fwsign.cli.verify.demands import Demands, DeviceOptions, Trust, gather
-from fwsign.errors import FwsignError
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.rollout import place, why_not
-from fwsign.format.statement import kind_in
 from fwsign.receipts.facts import channel_facts, signer_facts
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.verifier import Verifier
@@ -76,17 +74,10 @@ def verify(
     if name is None and file.suffix == ENDING:
         name = file.stem
     least = None if demands.min_number is None else SeenChannel(demands.min_number)
-    with inputs.expecting_envelope(file, ENDING):
-        data = inputs.read(file, MAX_ENVELOPE_SIZE)
+    data = inputs.read(file, MAX_ENVELOPE_SIZE)
+    with inputs.expecting_envelope(file, ENDING, data):
         verifier = Verifier(trust.anchors, trust.policy)
-        try:
-            verified = verifier.verify_channel(data, at=at, name=name, seen=least)
-        except FwsignError as error:
-            if kind_in(data) != "release":
-                raise
-            hint = "it is a release, and no channel: fwsign verify FILE"
-            raise error.with_hint(hint) from error
-    return verified, trust
+        return verifier.verify_channel(data, at=at, name=name, seen=least), trust
 
 
 def _verdict(one: "ChannelRelease", verified: "VerifiedChannel", member: Asker) -> str | None:

@@ -103,7 +103,8 @@ def _channel(path: Path) -> "Channel":
     from fwsign.format.channel import read_channel
     from fwsign.format.envelope import MAX_ENVELOPE_SIZE, decode_envelope
 
-    found = read_channel(decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE)))
+    with inputs.expecting_envelope(path, ".channel"):
+        found = read_channel(decode_envelope(read_bytes(path, MAX_ENVELOPE_SIZE)))
     if found.expires <= inputs.now().timestamp():
         ended = datetime.fromtimestamp(found.expires, UTC).isoformat()
         ui.note(f"warning: this channel expired {ended}: devices refuse it")

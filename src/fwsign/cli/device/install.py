@@ -15,6 +15,8 @@ from fwsign.cli.device.report import reporting
 from fwsign.cli.options import JSON, KEY_PASS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fwsign.gateway.config.device import Device
     from fwsign.gateway.follow.known import FollowRequest
     from fwsign.gateway.run.session import Installed
@@ -145,8 +147,27 @@ def install(
         retry=retry,
         permit=inputs.read(permit, MAX_ENVELOPE_SIZE) if permit is not None else None,
     )
-    with contextlib.nullcontext() if dry_run else reporting(device):
+    with contextlib.nullcontext() if dry_run else reporting(device), _expecting(envelope, permit):
         show(device, gateway.install(request, sources), as_json=as_json)
+
+
+@contextlib.contextmanager
+def _expecting(envelope: str | None, permit: Path | None) -> "Iterator[None]":
+    """Add to a refusal what the file is, if one of another kind was named."""
+    with contextlib.ExitStack() as named:
+        for path, ending in ((permit, ".permit"), (_file(envelope), ".suit")):
+            if path is not None:
+                named.enter_context(inputs.expecting_envelope(path, ending))
+        yield
+
+
+def _file(envelope: str | None) -> Path | None:
+    """Return the file that is to be installed; None for an address and for a channel."""
+    from fwsign.format.component import is_url
+    from fwsign.gateway.choice import is_channel
+
+    named = envelope is not None and not is_url(envelope) and not is_channel(envelope)
+    return Path(envelope) if named and envelope else None
 
 
 def show(device: "Device", done: "Installed", *, as_json: bool) -> None:

@@ -214,6 +214,7 @@ def _collect(
         ui.usage("--collect-garbage publishes nothing", "publish first, then collect")
     from datetime import timedelta
 
+    from fwsign import spans
     from fwsign.publish.garbage import Collector, total  # few runs collect
     from fwsign.publish.places import open_store
 
@@ -230,3 +231,8 @@ def _collect(
         ui.out(f"{word}  {one.path}")
     facts = [f"{len(found.removed)} of {len(found.removed) + found.kept}"]
     ui.painted_parts(word, "green", [*facts, f"{total(found.removed)} bytes", store.place])
+    apart = timedelta(seconds=abs(found.ahead))
+    if apart > spans.CLOCK_TOLERANCE:
+        words = spans.plain_span(apart)
+        side = "ahead of" if found.ahead > 0 else "behind"
+        ui.note(f"the clock here is {words} {side} that of {store.place}: the earlier one counts")

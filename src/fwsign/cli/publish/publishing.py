@@ -62,7 +62,7 @@ class PublishJudge:
     def _release(self, parcel: Parcel) -> GivenRelease:
         if isinstance(parcel.data, FwsignError):
             raise parcel.data
-        with inputs.expecting_envelope(parcel.envelope):
+        with inputs.expecting_envelope(parcel.envelope, data=parcel.data):
             release = self.release(parcel.data)
         inputs.refuse_unused(self._trust.policy.crls, release)
         found = receive(release, parcel.envelope, parcel.payloads, manifest_only=False)
@@ -84,7 +84,7 @@ class PublishJudge:
         found: dict[str, PublishedChannel] = {}
         for file in files:
             data = inputs.read(file, MAX_ENVELOPE_SIZE)
-            with inputs.expecting_envelope(file, ".channel"):
+            with inputs.expecting_envelope(file, ".channel", data):
                 verified = self._verifier.verify_channel(data, at=self._now)
             path = channel_path(verified.channel.name)
             if path in found:

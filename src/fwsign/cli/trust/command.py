@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign trust`: lists of anchors for devices, made, signed, shown, rehearsed and applied."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -213,7 +214,8 @@ def show(
     from fwsign.cli.trust import lists
     from fwsign.trust.envelope import decode_update
 
-    found = [(decode_update(data), data) for data in lists.read_updates(file)]
+    with inputs.expecting_envelope(file, ".trust"):
+        found = [(decode_update(data), data) for data in lists.read_updates(file)]
     if as_json:
         ui.print_json({"updates": [lists.as_json(*one) for one in found]})
         return
@@ -256,7 +258,10 @@ def apply(
     device = load_device(config)
     data = b"".join(update for path in files for update in read_updates(path))
     signer = device_signer(device.device_key, pass_)
-    before, after = apply_them(device, data, inputs.now(), signer)
+    with contextlib.ExitStack() as named:
+        for path in files:
+            named.enter_context(inputs.expecting_envelope(path, ".trust"))
+        before, after = apply_them(device, data, inputs.now(), signer)
     if as_json:
         ui.print_json(
             {"verdict": "applied", "before": before.number, **list_as_json(Update(after))}

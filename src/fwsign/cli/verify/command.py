@@ -207,11 +207,8 @@ def _judge(
 
     if isinstance(parcel.data, FwsignError):
         raise parcel.data
-    with inputs.expecting_envelope(parcel.envelope):
-        try:
-            release = verifier.verify(parcel.data, at=at)
-        except FwsignError as error:
-            raise _as_channel(error, parcel.data) from error
+    with inputs.expecting_envelope(parcel.envelope, data=parcel.data):
+        release = verifier.verify(parcel.data, at=at)
     if trust.policy.revocation != "off":
         inputs.refuse_unused(trust.policy.crls, release)
     documents, payloads = attachment_files.apart(release, parcel.payloads)
@@ -231,15 +228,6 @@ def _judge(
         *(["attachment"] if None in attached.values() else []),
     ]
     return verdict.Verdict(release, unchecked, found, trust.places, typed, attached, bool(keys))
-
-
-def _as_channel(error: FwsignError, data: bytes) -> FwsignError:
-    """Return a refusal, with another hint if the envelope is a channel."""
-    from fwsign.format.statement import kind_in  # after a refusal
-
-    if kind_in(data) != "channel":
-        return error
-    return error.with_hint("it is a channel, and no release: fwsign channel verify FILE")
 
 
 def _each(

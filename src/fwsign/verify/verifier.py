@@ -27,7 +27,13 @@ from fwsign.format.statement import Content, Form, open_statement
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
 from fwsign.verify.device import Candidate, Named, check_device
-from fwsign.verify.permit import VerifiedPermit, check_permitted, permit_policy, seal_permit
+from fwsign.verify.permit import (
+    VerifiedPermit,
+    check_permitted,
+    check_time,
+    permit_policy,
+    seal_permit,
+)
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import (
@@ -133,13 +139,16 @@ class Verifier:
             check_followed(channel, name, max(facts.now, EARLIEST))
         return seal_channel(facts, channel)
 
-    def verify_permit(self, data: bytes, *, at: datetime, device: str | None) -> VerifiedPermit:
+    def verify_permit(
+        self, data: bytes, *, at: datetime, device: str | None, release: bytes
+    ) -> VerifiedPermit:
         """Run steps 1 to 9 for a permit: its signers are those of releases, as many of them.
 
         Args:
             data: the content of a `.permit` file.
             at: the clock's time, as for `verify`; a permit needs one that is right.
             device: this device's id; None if it has none.
+            release: the manifest digest of the release that shall be let in.
 
         Raises:
             FwsignError: with the code and the step at which the permit was refused.
@@ -150,7 +159,8 @@ class Verifier:
             permit_format.FORM, "codeSigning", data, permit_format.decode_permit, at
         )
         with step(9):
-            check_permitted(permit, device, at, facts.now)
+            check_permitted(permit, device, release)
+            check_time(permit, at, facts.now)
         return seal_permit(facts, permit)
 
     def _verify_statement(

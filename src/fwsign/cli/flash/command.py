@@ -60,6 +60,7 @@ def flash(
     crl: CRLS = None,
     device: DeviceOptions,
     state: option.STATE = None,
+    permit: option.PERMIT = None,
     revocation: option.REVOCATION = None,
     waivers: option.WaiverOptions,
     data: option.RowOptions,
@@ -85,6 +86,7 @@ def flash(
     ports = _checked_ports(boards.port or (), every=boards.every)
     _check_choices(link, writing, esp, waivers)
     _check_data(data, boards, waivers)
+    option.check_permit(permit, boards, waivers)
     wanted = _Wanted(
         envelope,
         payloads or (),
@@ -98,6 +100,7 @@ def flash(
         _where(state, receipts),
         as_json=as_json,
         wait=boards.wait,
+        permit=permit,
     )
     demands = Demands(
         anchor=anchor,
@@ -129,6 +132,7 @@ class _Wanted(NamedTuple):
         where: the files that the run writes.
         as_json: print lines of JSON.
         wait: take the next board when one is pulled.
+        permit: a permit for one of the boards.
     """
 
     envelope: Path
@@ -143,6 +147,7 @@ class _Wanted(NamedTuple):
     where: "Where"
     as_json: bool
     wait: bool
+    permit: Path | None
 
 
 def _check_choices(
@@ -262,6 +267,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
         remember=not dry_run,
         left_out=wanted.waivers.left_out,
         keys=wanted.decrypt.keys(),
+        permit=inputs.read(wanted.permit, MAX_ENVELOPE_SIZE) if wanted.permit else None,
     )
     with inputs.expecting_envelope(wanted.envelope):
         judging = Judging(given)

@@ -18,7 +18,7 @@ from fwsign.files import io_error, open_plain, read_bytes
 from fwsign.format.suit_labels import ENVELOPE_HEAD
 
 if TYPE_CHECKING:
-    from fwsign.verify.verified import VerifiedRelease
+    from fwsign.verify.verified import Verified
     from fwsign.x509.anchor import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
@@ -343,7 +343,7 @@ def select(
     return found
 
 
-def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
+def refuse_unused(crls: Sequence[bytes], verified: "Verified") -> None:
     """Refuse a CRL that no device would use: the user must have meant another one."""
     used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
     if not used.issuperset(crls):

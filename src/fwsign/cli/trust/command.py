@@ -130,9 +130,10 @@ def make(
     with fwsign trust sign.
     """
     from fwsign.cli.trust import lists
-    from fwsign.files import write_atomic
+    from fwsign.files import check_place, write_atomic
     from fwsign.signing.trust_update import make_update
 
+    check_place(output)
     old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")

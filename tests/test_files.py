@@ -12,7 +12,6 @@ from fwsign.errors import Failed
 from fwsign.files import (
     Accept,
     atomic_writer,
-    check_place,
     io_error,
     open_plain,
     read_bytes,
@@ -202,27 +201,3 @@ def test_a_directory_is_called_that(tmp_path: Path) -> None:
         read_bytes(tmp_path, 100)
     refuse_special(tmp_path)
     refuse_special(tmp_path / "absent")
-
-
-def test_a_place_is_refused_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there, absent = tmp_path / "there", tmp_path / "absent"
-    there.write_bytes(b"old")
-    check_place(absent)
-    check_place(there, overwrite=True)
-    with refused("io.exists", f"cannot write {there}: exists already"):
-        check_place(there)
-    with refused("io.directory", f"cannot write {tmp_path}: is a directory"):
-        check_place(tmp_path, overwrite=True)
-    with refused("io.missing", "no such file or directory"):
-        check_place(absent / "x")
-    with refused("io.directory", "a part of the path is not a directory"):
-        check_place(there / "x")
-    if os.name == "posix":
-        (tmp_path / "link").symlink_to(absent)
-        with refused("io.exists", "exists already"):
-            check_place(tmp_path / "link")
-        monkeypatch.setattr(os, "access", lambda *_: False)
-        with refused("io.permission", f"cannot write {absent}: permission denied"):
-            check_place(absent)

@@ -222,32 +222,6 @@ def _foreign(facts: os.stat_result) -> str | None:
     return f"mode {stat.S_IMODE(facts.st_mode):04o}, owner {facts.st_uid}"
 
 
-def check_place(path: Path, *, overwrite: bool = False) -> None:
-    """Refuse a place where nothing could be written, before any work is done for it.
-
-    A file may appear there later, and `atomic_writer` refuses it then.
-
-    Args:
-        path: the file to write.
-        overwrite: replace an existing file.
-
-    Raises:
-        Failed: `io.exists`, `io.directory`, `io.missing`, `io.permission`.
-    """
-    try:
-        if not overwrite and os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISDIR(path.parent.stat().st_mode):
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        # On Windows it would judge an attribute that says nothing of directories.
-        if os.name != "nt" and not os.access(path.parent, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise io_error(error, path, "write") from error
-
-
 @contextlib.contextmanager
 def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when the block ends without an error.
@@ -265,7 +239,10 @@ def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> 
     """
     temporary = ""
     try:
-        check_place(path, overwrite=overwrite)  # before any work; the end checks again
+        if not overwrite and os.path.lexists(path):  # refuse before any work; the end checks again
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         import tempfile  # for those who write alone
 
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)

@@ -1,5 +1,6 @@
 """What must not be replaced is refused before a key is used, and before the log gets a line."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -7,10 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli.kit import good, refused, run
+from fwsign.cli import outputs
 from fwsign.format.cose import decode_block
 from fwsign.format.envelope import decode_envelope
 from fwsign.x509.token import parse_token
 from support import NOW
+from support import refused as not_ok
 from tsa_kit import make_tsa
 from tsa_server import serving, stamping
 
@@ -78,6 +81,28 @@ def test_a_place_in_no_directory_is_refused_first(
     error = f"error: cannot write {Path(place)}: no such file or directory"
     assert found.errors[0] == error
     assert (ready / "pki/log.jsonl").read_bytes() == log
+
+
+def test_an_output_is_looked_at_as_it_is_written(tmp_path: Path) -> None:
+    there, absent = tmp_path / "there", tmp_path / "absent"
+    there.write_bytes(b"old")
+    outputs.check(absent)
+    outputs.check(there, overwrite=True)
+    for path, overwrite, code, words in (
+        (there, False, "io.exists", f"cannot write {there}: exists already"),
+        (tmp_path, True, "io.directory", f"cannot write {tmp_path}: is a directory"),
+        (absent / "x", False, "io.missing", "no such file or directory"),
+        (there / "x", False, "io.directory", "a part of the path is not a directory"),
+    ):
+        with not_ok(code, words):
+            outputs.check(path, overwrite=overwrite)
+    if os.name == "posix":
+        (tmp_path / "link").symlink_to(absent)
+        with not_ok("io.exists", "exists already"):
+            outputs.check(tmp_path / "link")
+        (tmp_path / "link").unlink()
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]
+    assert there.read_bytes() == b"old"
 
 
 def test_a_channel_does_not_replace_its_release(ready: Path) -> None:

@@ -97,8 +97,8 @@ def test_what_is_not_allowed(two: Path) -> None:
     refused(run(*start), 5, there, "--output names another file")
     found = run("permit", "show", "1/build.bin.suit")
     assert (found.status, "a release" in found.errors[0]) == (4, True)
-    words = ("--device", "a\nb", "--release", "1/build.bin.suit", "--output", "x.permit")
-    found = run("permit", "make", *words)
+    other = ("--device", "a\nb", "--release", "1/build.bin.suit", "--output", "x.permit")
+    found = run("permit", "make", *other)
     assert found.status == 1
     assert "no line of printable text" in found.errors[0]
 

@@ -24,16 +24,11 @@ from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envel
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
 from fwsign.format.statement import Content, Form, open_statement
+from fwsign.verify import permit as permits
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
 from fwsign.verify.device import Candidate, Named, check_device
-from fwsign.verify.permit import (
-    VerifiedPermit,
-    check_permitted,
-    check_time,
-    permit_policy,
-    seal_permit,
-)
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import (
@@ -154,14 +149,14 @@ class Verifier:
             FwsignError: with the code and the step at which the permit was refused.
         """
         at = utc(at)
-        own = Verifier(self._anchors, permit_policy(self._policy))
+        own = Verifier(self._anchors, permits.permit_policy(self._policy))
         facts, permit = own._verify_statement(
             permit_format.FORM, "codeSigning", data, permit_format.decode_permit, at
         )
         with step(9):
-            check_permitted(permit, device, release)
-            check_time(permit, at, facts.now)
-        return seal_permit(facts, permit)
+            permits.check_permitted(permit, device, release)
+            permits.check_time(permit, at, facts.now)
+        return permits.seal_permit(facts, permit)
 
     def _verify_statement(
         self,

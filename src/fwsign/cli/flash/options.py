@@ -250,6 +250,7 @@ class BoardOptions(NamedTuple):
     label: LABEL = None
     wait: WAIT = False
     bell: BELL = False
+    permit: PERMIT = None
 
 
 class WaiverOptions(NamedTuple):
@@ -316,12 +317,14 @@ class ReceiptOptions(NamedTuple):
     pass_: KEY_PASS = None
 
 
-def check_permit(permit: Path | None, boards: BoardOptions, waivers: WaiverOptions) -> None:
+def check_permit(boards: BoardOptions, waivers: WaiverOptions) -> None:
     """Refuse options that have no meaning with a permit."""
-    if permit is not None and waivers.no_rollback_check:
+    if boards.permit is None:
+        return
+    if waivers.no_rollback_check:
         hint = "a permit is for a board whose floor counts"
         ui.usage("--permit and --no-rollback-check exclude each other", hint)
-    if permit is not None and boards.wait:  # such a run may last longer than a permit
+    if boards.wait:  # such a run may last longer than a permit
         ui.usage("--permit and --wait exclude each other", "a permit is for one board")
 
 

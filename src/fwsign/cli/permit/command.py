@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from fwsign.cli import approvals, config, inputs, ui
+from fwsign.cli import approvals, config, inputs, outputs, ui
 from fwsign.cli.command import Command, Group, examples, grouped
 from fwsign.cli.options import (
     ALLOW_EXAMPLE,
@@ -117,13 +117,13 @@ def make(
     from fwsign.cli.sign import statements
     from fwsign.cli.sign.command import time_stamping
     from fwsign.cli.sign.making import SigningTerms
-    from fwsign.files import check_place, write_atomic
+    from fwsign.files import write_atomic
     from fwsign.signing.permit import sign
 
     who.check()
     evidence.check()
     now, settings, path = inputs.now(), config.load(), say.path
-    check_place(path)
+    outputs.check(path)
     found = making.find_signers(who.pki, who.signer, who.key, who.chain, evidence.crl or ())
     wanted = making.WantedPermit(say.device, say.release, inputs.parse_time(say.expires, now), now)
     permit = making.permit_for(wanted, found[0].anchor, allow_example_keys=allow_example_keys)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign import native
-from fwsign.cli import approvals, inputs, ui
+from fwsign.cli import approvals, inputs, outputs, ui
 from fwsign.cli.sign.naming import assign
 from fwsign.errors import Failed, FwsignError, Tampered
-from fwsign.files import check_place, io_error, read_bytes, write_atomic
+from fwsign.files import io_error, read_bytes, write_atomic
 from fwsign.images import recognise
 from fwsign.keys import open_key
 from fwsign.native import Native, NativeSignature, agreement
@@ -187,7 +187,7 @@ def _otp(path: Path, keys: "Sequence[HeldKey]", *, force: bool) -> bytes | None:
             return None
         hint = "--native-otp names another file, --force replaces this one"
         raise Failed("io.exists", f"{path} exists already, with other content", hint=hint)
-    check_place(path, overwrite=True)
+    outputs.check(path, overwrite=True)
     return data
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from fwsign.cli import approvals, inputs, ui
+from fwsign.cli import approvals, inputs, outputs, ui
 from fwsign.cli import config as settings
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
@@ -130,10 +130,10 @@ def make(
     with fwsign trust sign.
     """
     from fwsign.cli.trust import lists
-    from fwsign.files import check_place, write_atomic
+    from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
 
-    check_place(output)
+    outputs.check(output)
     old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")

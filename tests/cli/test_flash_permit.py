@@ -72,7 +72,7 @@ def test_another_board_is_told_how_to_find_its_identity(two: Path) -> None:
     found = run("flash", "1.suit", "--port", TWO, "--permit", "one.permit")
     assert found.status == 4
     assert f'the permit is for device "{BOARD}", this device is "mac:a0b765ffffff"' in found.err
-    hint = "fwsign board --port PORT shows a board's identity"
+    hint = "fwsign board shows a board's identity; fwsign permit show, the permit's"
     assert hint in found.err + found.out
 
 

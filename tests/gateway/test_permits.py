@@ -130,6 +130,14 @@ def test_a_permit_for_another_release_is_refused(one: Downgraded) -> None:
     assert (one.app, one.used) == (b"new", 0)
 
 
+def test_a_broken_envelope_with_a_permit_is_refused_as_such(one: Downgraded) -> None:
+    path = one.gateway.base / "broken.suit"
+    path.write_bytes(b"no envelope")
+    with refused("malformed.cbor"):
+        one.install(one.permit(), path)
+    assert one.used == 0
+
+
 def test_an_expired_permit_is_refused(one: Downgraded) -> None:
     until = int((NOW + DAY).timestamp())
     permit = one.permit(expires=until)

@@ -53,7 +53,7 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "unsuitable.permit-used": ("a permit works once: fwsign permit make makes another",),
         "unsuitable.permit-device": (
             "device: fwsign device status shows this device's id; fwsign permit show, the permit's",
-            "fwsign board --port PORT shows a board's identity; fwsign permit show, the permit's",
+            "fwsign board shows a board's identity; fwsign permit show, the permit's",
         ),
         "unsuitable.permit-release": ("fwsign permit show tells which release it is for",),
         "stale.release": ("sign a newer release: fwsign sign FILE --not-after TIME",),

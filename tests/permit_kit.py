@@ -15,13 +15,15 @@ from fwsign.verify.verifier import Verifier
 from support import DAY, NOW, PRODUCT, VENDOR, Entity, Pki, make_block, signed_digest
 
 DEVICE = "gw-0007"
+RELEASE = b"\x01" * 32
+"""A manifest digest."""
 
 
 def make_permit(**more: Any) -> Permit:
     """Make a permit of a week; `more` replaces fields."""
     made = int(NOW.timestamp())
     until = int((NOW + 7 * DAY).timestamp())
-    own = Permit(VENDOR, PRODUCT, DEVICE, b"\x01" * 32, 1, bytes(range(16)), made, until)
+    own = Permit(VENDOR, PRODUCT, DEVICE, RELEASE, 1, bytes(range(16)), made, until)
     return own._replace(**more)
 
 
@@ -49,9 +51,10 @@ def verify_permit(
     *,
     at: datetime = NOW,
     own: str | None = DEVICE,
+    release: bytes = RELEASE,
     **more: Any,
 ) -> VerifiedPermit:
-    """Verify a permit for a device of `PRODUCT`; `more` goes to its policy."""
+    """Verify a permit for a device of `PRODUCT`, and a release; `more` goes to its policy."""
     policy = DevicePolicy(**{"vendor": VENDOR, "product": PRODUCT, **more})
     found = [one.anchor for one in anchors]
-    return Verifier(found, policy).verify_permit(data, at=at, device=own)
+    return Verifier(found, policy).verify_permit(data, at=at, device=own, release=release)

@@ -33,8 +33,8 @@ FLOORS: tuple[set[str], ...] = (
     {"gateway"},
     {"adapters", "gateway.follow"},
     {"cli"},
-    {"cli.fleet", "cli.log", "cli.show", "cli.verify"},
-    {"cli.key", "cli.sign"},
+    {"cli.log", "cli.show", "cli.verify"},
+    {"cli.fleet", "cli.key", "cli.sign"},
     {
         "cli.channel",
         "cli.cosign",

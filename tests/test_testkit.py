@@ -14,7 +14,7 @@ import pytest
 
 from fwsign.errors import CODES
 from support import for_child
-from testkit.every import CHANNELS, RELEASES, UPDATES
+from testkit.every import CHANNELS, PERMITS, RELEASES, UPDATES
 from testkit.make import TOP, pack
 from testkit.read import Bytes, run
 from testkit.written import FORMAT
@@ -30,7 +30,6 @@ DOCUMENTS = {
 
 NOT_FROM_A_VERIFIER = {
     "malformed.image",
-    "malformed.permit",
     "tampered.release",  # what a channel names, and what lies there
     "unsuitable.rollout",
     "malformed.receipt",
@@ -47,9 +46,7 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.recipient",
     "untrusted.native-key",
     "unsuitable.name",
-    "unsuitable.permit-device",
-    "unsuitable.permit-release",
-    "unsuitable.permit-used",
+    "unsuitable.permit-used",  # a memory knows it
     "unsuitable.security-version",
     "unsuitable.attachment",
     "unsuitable.bootable",
@@ -67,7 +64,6 @@ NOT_FROM_A_VERIFIER = {
     "unsuitable.revision",
     "unsuitable.target",
     "unsuitable.trial",
-    "stale.permit",
 }
 
 
@@ -79,9 +75,15 @@ def test_vector(name: str) -> None:
 
 def test_all_are_found() -> None:
     kinds = Counter(document["kind"] for document in DOCUMENTS.values())
-    assert kinds == {"release": len(RELEASES), "channel": len(CHANNELS), "trust": len(UPDATES)}
-    assert kinds["release"] >= 272
+    assert kinds == {
+        "release": len(RELEASES),
+        "channel": len(CHANNELS),
+        "permit": len(PERMITS),
+        "trust": len(UPDATES),
+    }
+    assert kinds["release"] >= 332
     assert kinds["channel"] >= 38
+    assert kinds["permit"] >= 53
     assert kinds["trust"] >= 21
     for name, document in DOCUMENTS.items():
         assert document["format"] == FORMAT
@@ -105,7 +107,7 @@ def test_the_readme_counts_them() -> None:
             str(bad := verdicts[kind, "refused"]),
             str(good + bad),
         )
-        for kind in ("release", "channel", "trust")
+        for kind in ("release", "channel", "permit", "trust")
     ]
 
 
@@ -134,7 +136,9 @@ def test_the_codes_are_listed_with_their_meaning() -> None:
 
 
 def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
-    every = [*(one.expected for one in RELEASES), *(one.expected for one in CHANNELS)]
+    every = [one.expected for one in RELEASES]
+    every += [one.expected for one in CHANNELS]
+    every += [one.expected for one in PERMITS]
     refusals = [one for one in every if one["verdict"] == "refused"]
     assert {one["step"] for one in refusals} - {None} == set(range(1, 11))
     reachable = {
@@ -150,6 +154,7 @@ def test_every_step_and_code_of_the_verifier_has_a_vector() -> None:
 def test_expectations_are_those_that_people_wrote() -> None:
     written = {f"release/{one.name}": one.expected for one in RELEASES}
     written |= {f"channel/{one.name}": one.expected for one in CHANNELS}
+    written |= {f"permit/{one.name}": one.expected for one in PERMITS}
     written |= {f"trust/{one.name}": one.expected for one in UPDATES}
     assert written.keys() == DOCUMENTS.keys()
     for name, expected in written.items():

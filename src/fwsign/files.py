@@ -239,7 +239,7 @@ def atomic_writer(path: Path, *, overwrite: bool = False, mode: int = 0o644) -> 
     """
     temporary = ""
     try:
-        if not overwrite and path.exists():  # refuse before any work; the end checks again
+        if not overwrite and os.path.lexists(path):  # refuse before any work; the end checks again
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

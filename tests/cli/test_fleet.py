@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from cli.kit import REPOSITORY, good, refused, run
 from fleet.kit import AT, CVE, HOSTILE, hostile, receipt, release, small, take
 from fwsign.cli import inputs
 from fwsign.collect.store import open_store
+from fwsign.format.envelope import check_manifest_digest, decode_envelope
+from support import NOW
 
 PAGE = REPOSITORY / "docs" / "fleet.md"
 STORE = ("--store", "sqlite:///fleet.db")
@@ -189,16 +192,39 @@ def test_texts_of_devices_do_not_move_the_cursor(here: Path) -> None:
         assert "\u202e" not in shown
 
 
-def test_an_answer_in_a_file(here: Path) -> None:
-    out = good("fleet", "answer", *STORE, "--advisory", CVE, "--output", "answer.json")
-    assert out == "affected  2\nmended    3 of 6\n"
-    found = json.loads((here / "answer.json").read_text(encoding="utf-8"))
-    assert found["affected"]["devices"] == 2
-    page = good("fleet", "answer", *STORE, "--advisory", CVE)
+@pytest.fixture
+def ours(here: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store beside a project: old.suit, and new.suit, which names the advisory."""
+    shutil.copytree(made, here, dirs_exist_ok=True)
+    with monkeypatch.context() as then:
+        then.setattr(inputs, "now", lambda: NOW)
+        good("sign", "build.bin", "--sequence", 14, "--version", "1.4.0", "--output", "old.suit")
+        named = ("--class", "security", "--advisory", CVE, "--output", "new.suit")
+        good("sign", "build.bin", "--sequence", 15, "--version", "1.5.0", *named)
+    return here
+
+
+ABOUT = (*STORE, "--advisory", CVE, "--envelope", "old.suit", "--envelope", "new.suit")
+
+
+def test_an_answer_in_a_file(ours: Path) -> None:
+    with open_store("sqlite:///fleet.db") as store, store.transaction() as run_:
+        for name, file in (("a", "old.suit"), ("b", "new.suit"), ("c", "new.suit")):
+            envelope = decode_envelope((ours / file).read_bytes())
+            digest = check_manifest_digest(envelope).hex()
+            lie = release("0", 99, advisories=("CVE-1",), digest=digest)
+            take(run_, name, receipt(name, "installed", release=lie))
+    out = good("fleet", "answer", *ABOUT, "--output", "answer.json")
+    # 1.4.0 and 1.5.0 of the store are in no envelope: of the first, devices say that it is older.
+    assert out == "affected  1\nclaimed   2\nmended    2 of 9\n"
+    found = json.loads((ours / "answer.json").read_text(encoding="utf-8"))
+    (old,) = found["affected"]["releases"]
+    assert (old["version"], old["sequence_number"], old["advisories"]) == ("1.4.0", 14, [])
+    page = good("fleet", "answer", *ABOUT, "--anchor", "pki/ca.crt")
     assert page.startswith("# Affected devices: CVE-2026-41000\n")
-    assert "**3 of 6 devices** (50.0 %) run a release that names the advisory." in page
+    assert "**2 of 9 devices** (22.2 %) run a release that names the advisory." in page
     refused(
-        run("fleet", "answer", *STORE, "--advisory", CVE, "--output", "answer.json"),
+        run("fleet", "answer", *ABOUT, "--output", "answer.json"),
         5,
         "cannot write answer.json: exists already",
         "--output names another file",
@@ -237,8 +263,20 @@ def test_an_answer_in_a_file(here: Path) -> None:
         (("answer", *STORE), 2, "nothing is asked about", "--advisory CVE-2026-41000"),
         (
             ("answer", "--advisory", "CVE-9", *STORE),
+            2,
+            "--advisory without --envelope: only devices would say which release names it",
+            "--envelope FILE for each of your releases",
+        ),
+        (
+            ("answer", "--version", "1.4.0", "--anchor", "x.pem", *STORE),
+            2,
+            "--anchor without --envelope",
+            "fwsign fleet answer --help",
+        ),
+        (
+            ("answer", "--version", "0.0.0", *STORE),
             5,
-            "a release that names CVE-9",
+            "no device has reported version 0.0.0",
             "fwsign fleet",
         ),
         (
@@ -288,8 +326,26 @@ def test_a_page_replaces_a_page_and_nothing_else(here: Path) -> None:
     assert page.read_text() == "a letter"
 
 
-def test_every_command_of_the_page_runs(here: Path) -> None:
-    del here
+def test_an_envelope_of_somebody_else_says_nothing(ours: Path) -> None:
+    good(
+        "init",
+        "other",
+        "--org",
+        "Other",
+        "--no-passphrase",
+        "--vendor",
+        "acme.example",
+        "--product",
+        "gateway-x1",
+    )
+    found = run("fleet", "answer", *ABOUT, "--anchor", "other/pki/ca.crt")
+    assert (found.status, "old.suit" in found.errors[0]) == (1, True)
+    (ours / "old.suit").write_bytes(b"x")
+    assert run("fleet", "answer", *ABOUT).status == 1
+
+
+def test_every_command_of_the_page_runs(ours: Path) -> None:
+    del ours
     text = PAGE.read_text(encoding="utf-8")
     commands = re.findall(r"^\$ fwsign (fleet .*)$", text, re.MULTILINE)
     assert len(commands) == 9

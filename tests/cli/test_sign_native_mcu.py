@@ -145,12 +145,14 @@ def test_a_uf2_file_is_sealed_with_the_json_for_otp() -> None:
     again = good("sign", *words, "--security-version", 2, "--sequence", 1)
     assert again == "blink.signed.uf2.suit\n"
     Path("otp.json").write_text("{}", encoding="utf-8")
+    Path("blink.signed.uf2").unlink()
     refused(
         run("sign", *words, "--security-version", 2, "--sequence", 1),
         5,
         "otp.json exists already, with other content",
         "--native-otp names another file, --force replaces this one",
     )
+    assert not Path("blink.signed.uf2").exists()  # nothing was signed for it
     good("sign", *words, "--security-version", 2, "--sequence", 1, "--force")
     assert json.loads(Path("otp.json").read_text(encoding="utf-8")) == otp
 

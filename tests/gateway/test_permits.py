@@ -21,8 +21,8 @@ from fwsign.format.kinds import flash_identifier
 from fwsign.format.payload import digest as digest_of
 from fwsign.gateway.rollback import rollback
 from fwsign.gateway.run.session import Installed
-from fwsign.gateway.trial import permits
 from fwsign.gateway.trust import apply
+from fwsign.memory import permits
 from fwsign.memory.state import State
 from gateway.follow_kit import Follower
 from gateway.kit import Gateway, make_gateway, pki
@@ -72,7 +72,7 @@ class Downgraded:
     @property
     def used(self) -> int:
         with State.open(self.gateway.base / "state.db") as state:
-            return len(permits.used(state))
+            return len(permits.Permits(state).used)
 
 
 def digest(envelope: Path) -> bytes:
@@ -128,6 +128,14 @@ def test_a_permit_for_another_release_is_refused(one: Downgraded) -> None:
     with refused("unsuitable.permit-release"):
         one.install(one.permit(other))
     assert (one.app, one.used) == (b"new", 0)
+
+
+def test_a_broken_envelope_with_a_permit_is_refused_as_such(one: Downgraded) -> None:
+    path = one.gateway.base / "broken.suit"
+    path.write_bytes(b"no envelope")
+    with refused("malformed.cbor"):
+        one.install(one.permit(), path)
+    assert one.used == 0
 
 
 def test_an_expired_permit_is_refused(one: Downgraded) -> None:

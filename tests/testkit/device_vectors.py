@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from fwsign.format import cbor
+from fwsign.format.envelope import decode_envelope
 from fwsign.format.payload import digest
 from fwsign.verify.policy import Recorded
 from hostile import encoded, with_members
@@ -39,11 +40,21 @@ def at_floor(*recorded: Recorded, **more: Any) -> Case:
     return case(sign_with(pki(), make_manifest(**more)), min_sequence=SEQUENCE, recorded=recorded)
 
 
+def digest_of(manifest: bytes) -> bytes:
+    """Return a manifest digest."""
+    return digest(-16, cbor.byte_string_head(len(manifest)), manifest)
+
+
 def same_again() -> Case:
     """Install the same release twice."""
-    manifest = encoded()
-    found = digest(-16, cbor.byte_string_head(len(manifest)), manifest)
-    return at_floor(Recorded(found, (BUILD,)))
+    return at_floor(Recorded(digest_of(encoded()), (BUILD,)))
+
+
+def permitted(found: bytes | None = None, **more: Any) -> Case:
+    """Judge a release below the floor, with a permit for the digest of it, or of another."""
+    envelope = sign_with(pki(), make_manifest(**more))
+    own = digest_of(decode_envelope(envelope).manifest)
+    return case(envelope, min_sequence=SEQUENCE + 1, permitted=found or own)
 
 
 def expiring(use_before: int) -> Case:
@@ -110,6 +121,41 @@ VECTORS = (
         "a release below the floor",
         refused(9, "unsuitable.rollback"),
         lambda: device(min_sequence=SEQUENCE + 1),
+    ),
+    Vector(
+        "device-permitted",
+        "a release below the floor, which a permit names",
+        accepted(),
+        permitted,
+    ),
+    Vector(
+        "device-permitted-other",
+        "a release below the floor, and a permit names another one",
+        refused(9, "unsuitable.rollback"),
+        lambda: permitted(bytes(32)),
+    ),
+    Vector(
+        "device-permitted-conflict",
+        "another release at the floor, with a component of the recorded one, which a permit names",
+        accepted(),
+        lambda: case(
+            sign_with(pki()),
+            min_sequence=SEQUENCE,
+            recorded=(Recorded(bytes(32), (BUILD,)),),
+            permitted=digest_of(encoded()),
+        ),
+    ),
+    Vector(
+        "device-permitted-expired",
+        "a release below the floor, which a permit names, is past its expiry",
+        EXPIRED,
+        lambda: permitted(use_before=TIME - 1),
+    ),
+    Vector(
+        "device-permitted-product",
+        "a release below the floor for another product, which a permit names",
+        refused(9, "unsuitable.product"),
+        lambda: permitted(product="gateway-x2"),
     ),
     Vector(
         "device-floor",

@@ -7,6 +7,7 @@ from testkit import (
     content_vectors,
     device_vectors,
     path_vectors,
+    permit_vectors,
     role_vectors,
     secret_vectors,
     signer_vectors,
@@ -15,6 +16,7 @@ from testkit import (
     trust_vectors,
 )
 from testkit.channel_vectors import ChannelVector
+from testkit.permit_vectors import PermitVector
 from testkit.trust_vectors import TrustVector
 from testkit.vector import Vector
 
@@ -31,4 +33,5 @@ RELEASES: tuple[Vector, ...] = (
     *device_vectors.VECTORS,
 )
 CHANNELS: tuple[ChannelVector, ...] = channel_vectors.VECTORS
+PERMITS: tuple[PermitVector, ...] = permit_vectors.VECTORS
 UPDATES: tuple[TrustVector, ...] = trust_vectors.VECTORS

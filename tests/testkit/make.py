@@ -25,17 +25,18 @@ def make(directory: Path) -> list[Path]:
     """
     fixed.install()  # before the modules below take what they need from `support`
     from testkit import written
-    from testkit.every import CHANNELS, RELEASES, UPDATES
+    from testkit.every import CHANNELS, PERMITS, RELEASES, UPDATES
 
     writer = written.Writer(files := written.shared_files())
     texts = {
         **{f"release/{one.name}.json": writer.release(one) for one in RELEASES},
         **{f"channel/{one.name}.json": writer.channel(one) for one in CHANNELS},
+        **{f"permit/{one.name}.json": writer.permit(one) for one in PERMITS},
         **{f"trust/{one.name}.json": writer.trust(one) for one in UPDATES},
     }
     texts["codes.json"] = written.codes(texts.values())
     contents = {**files, **{name: text.encode() for name, text in texts.items()}}
-    for folder in ("release", "channel", "trust", "shared"):
+    for folder in ("release", "channel", "permit", "trust", "shared"):
         shutil.rmtree(directory / folder, ignore_errors=True)
         (directory / folder).mkdir(parents=True)
     for name, content in contents.items():

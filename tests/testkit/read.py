@@ -49,7 +49,12 @@ class Bytes:
 
 def run(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
     """Run a vector, and say what came of it, in the words of its `expected`."""
-    kinds = {"release": run_release, "channel": run_channel, "trust": run_trust}
+    kinds = {
+        "release": run_release,
+        "channel": run_channel,
+        "permit": run_permit,
+        "trust": run_trust,
+    }
     try:
         return kinds[document["kind"]](document, read)
     except FwsignError as error:
@@ -95,6 +100,23 @@ def run_channel(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
     }
 
 
+def run_permit(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
+    """Verify a permit, for a device with an id and the release that it shall let in."""
+    anchors = [anchor(one, read) for one in document["anchors"]]
+    verifier = Verifier(anchors, policy({**document["device"], **document["policy"]}, read))
+    found = verifier.verify_permit(
+        read(document["envelope"]),
+        at=datetime.fromisoformat(document["at"]),
+        device=document["id"],
+        release=read(document["release"]),
+    )
+    return {
+        "verdict": "accepted",
+        "unchecked": list(found.unchecked),
+        "notes": list(found.notes),
+    }
+
+
 def run_trust(document: dict[str, Any], read: Bytes) -> dict[str, Any]:
     """Apply updates to the list that a device has."""
     has = document["list"]
@@ -127,6 +149,7 @@ def policy(given: dict[str, Any], read: Bytes) -> DevicePolicy:
         "tsa_anchors": tuple(anchor(one, read) for one in given["tsa_anchors"]),
         "allow_stale": timedelta(seconds=given["allow_stale"]),
         "time_floor": datetime.fromisoformat(floor) if floor else None,
+        "permitted": read(given["permitted"]) if "permitted" in given else None,
         "signers": signers(given["signers"]) if "signers" in given else None,
     }
     return DevicePolicy(**{**given, **changes})

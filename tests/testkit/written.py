@@ -14,6 +14,7 @@ from fwsign.x509.anchor import Anchor
 from support import PAYLOAD, der
 from testkit.channel_vectors import ChannelCase, ChannelVector
 from testkit.fixed import scope
+from testkit.permit_vectors import PermitCase, PermitVector
 from testkit.read import Bytes, run
 from testkit.signer_vectors import quantum, second
 from testkit.token_vectors import tsa
@@ -23,7 +24,7 @@ from testkit.vector import Case, Vector, pki
 FORMAT = "fwsign-vector-1"
 DEVICE = ("vendor", "product", "min_sequence", "recorded", "time_floor")
 """The fields of a policy that say what the device is and remembers; the rest are demands."""
-NOT_WRITTEN = ("held", "permitted")
+NOT_WRITTEN = ("held",)
 """What a device's memory brings: another implementation has its own, and no vector has any."""
 LONG_RUN = 1024 * 1024
 """Bytes; a run of one byte that is longer is written as a count."""
@@ -78,9 +79,18 @@ class Writer:
             "channel", vector, {**self._case(made), "follows": made.name, "seen": seen}
         )
 
-    def _case(self, made: Case | ChannelCase) -> dict[str, Any]:
-        """Write what verifiers of releases and of channels are given alike."""
+    def permit(self, vector: PermitVector) -> str:
+        """Write a vector of a permit."""
+        with scope(f"permit {vector.name}"):
+            made = vector.make()
+        asked = {"id": made.id, "release": self._bytes(made.release)}
+        return self._finish("permit", vector, {**self._case(made), **asked})
+
+    def _case(self, made: Case | ChannelCase | PermitCase) -> dict[str, Any]:
+        """Write what verifiers of releases, of channels and of permits are given alike."""
         policy = made.policy._asdict()
+        permitted = policy.pop("permitted")
+        exempt = {"permitted": self._bytes(permitted)} if permitted else {}
         signers = _signers(policy.pop("signers"))
         for name in NOT_WRITTEN:
             if policy.pop(name):
@@ -105,7 +115,7 @@ class Writer:
         policy |= signers
         return {
             "at": made.at.isoformat(),
-            "device": {name: policy.pop(name) for name in DEVICE},
+            "device": {name: policy.pop(name) for name in DEVICE} | exempt,
             "policy": policy,
             "anchors": list(map(self._anchor, made.anchors)),
             "envelope": self._bytes(made.envelope),
@@ -126,7 +136,10 @@ class Writer:
         )
 
     def _finish(
-        self, kind: str, vector: Vector | TrustVector | ChannelVector, given: dict[str, Any]
+        self,
+        kind: str,
+        vector: Vector | TrustVector | ChannelVector | PermitVector,
+        given: dict[str, Any],
     ) -> str:
         """Put a vector together, with the words of a refusal, which no one else need have."""
         head = {"format": FORMAT, "kind": kind, "name": vector.name, "says": vector.says}

@@ -14,7 +14,7 @@ from fwsign.format.permit import MAX_LIFE, encode_permit, read_permit
 from fwsign.verify.channel import SeenChannel
 from fwsign.verify.permit import VerifiedPermit
 from hostile import refused_at
-from permit_kit import DEVICE, forged, make_permit, signed, verify_permit
+from permit_kit import DEVICE, RELEASE, forged, make_permit, signed, verify_permit
 from support import (
     DAY,
     NOW,
@@ -53,6 +53,13 @@ def test_a_permit_for_another_device_is_refused(pki: Pki) -> None:
         verify_permit(signed(pki), [pki.root], own="gw-0008")
     with refused_at(9, "unsuitable.permit-device", "this device is without an id"):
         verify_permit(signed(pki), [pki.root], own=None)
+
+
+@pytest.mark.parametrize("release", [bytes(32), RELEASE[:31], RELEASE + b"\x01", b""])
+def test_a_permit_for_another_release_is_refused(pki: Pki, release: bytes) -> None:
+    words = f"the permit is for the release with manifest {RELEASE.hex()[:16]}, this has"
+    with refused_at(9, "unsuitable.permit-release", words):
+        verify_permit(signed(pki), [pki.root], release=release)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fwsign.cli import config, inputs, ui
 from fwsign.errors import Failed
@@ -72,26 +72,17 @@ def of_release(
         verified: the release with these signatures, verified.
         keys: of each new signature the key's SHA-256 (SPKI) in hex, and its place without secrets.
     """
-    from fwsign.pki.log import Signature
     from fwsign.receipts.facts import release_facts
 
     facts = release_facts(verified)
     about = {one: facts[one] for one in ("vendor", "product", "version", "sequence_number")}
-    digest = facts["manifest_digest"]
-    return [Signature(kind, str(name), digest, key, place, about) for key, place in keys]
+    return _of(kind, name, facts["manifest_digest"], about, keys)
 
 
-def of_channel(name: object, verified: "VerifiedChannel", key: str, place: str) -> "Signature":
-    """Return the line for the signature of a channel.
-
-    Args:
-        name: the channel's path.
-        verified: the channel, verified.
-        key: the SHA-256 of the key's SPKI, in hex.
-        place: where the key is, without secrets.
-    """
-    from fwsign.pki.log import Signature
-
+def of_channel(
+    name: object, verified: "VerifiedChannel", keys: Iterable[tuple[str, str]]
+) -> "list[Signature]":
+    """Return the lines for the signatures of a channel; the arguments are as for `of_release`."""
     said = verified.channel
     about = {
         "vendor": said.vendor,
@@ -99,15 +90,13 @@ def of_channel(name: object, verified: "VerifiedChannel", key: str, place: str) 
         "channel": said.name,
         "number": str(said.number),
     }
-    return Signature("channel", str(name), verified.manifest_digest.hex(), key, place, about)
+    return _of("channel", name, verified.manifest_digest.hex(), about, keys)
 
 
 def of_permit(
     name: object, verified: "VerifiedPermit", keys: Iterable[tuple[str, str]]
 ) -> "list[Signature]":
     """Return the lines for the signatures of a permit; the arguments are as for `of_release`."""
-    from fwsign.pki.log import Signature
-
     said = verified.permit
     about = {
         "vendor": said.vendor,
@@ -115,8 +104,19 @@ def of_permit(
         "device": said.device,
         "sequence_number": str(said.sequence_number),
     }
-    digest = verified.manifest_digest.hex()
-    return [Signature("permit", str(name), digest, key, place, about) for key, place in keys]
+    return _of("permit", name, verified.manifest_digest.hex(), about, keys)
+
+
+def _of(
+    kind: "Kind",
+    name: object,
+    digest: str,
+    about: dict[str, Any],
+    keys: Iterable[tuple[str, str]],
+) -> "list[Signature]":
+    from fwsign.pki.log import Signature
+
+    return [Signature(kind, str(name), digest, key, place, about) for key, place in keys]
 
 
 def record_update(

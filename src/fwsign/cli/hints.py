@@ -50,13 +50,11 @@ HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "is the clock right? --at gives another time",
             "is the clock right?",
         ),
-        "stale.permit": (
-            "device: is the clock right? Else: fwsign permit make makes another",
-            "is the clock right?",
-        ),
+        "stale.permit": ("is the clock right? Else: fwsign permit make makes another",),
         "unsuitable.permit-used": ("a permit works once: fwsign permit make makes another",),
         "unsuitable.permit-device": (
             "device: fwsign device status shows this device's id; fwsign permit show, the permit's",
+            "fwsign board shows a board's identity; fwsign permit show, the permit's",
         ),
         "unsuitable.permit-release": ("fwsign permit show tells which release it is for",),
         "stale.release": ("sign a newer release: fwsign sign FILE --not-after TIME",),

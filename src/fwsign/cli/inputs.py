@@ -17,7 +17,7 @@ from fwsign.errors import Failed, FwsignError
 from fwsign.files import io_error, read_bytes
 
 if TYPE_CHECKING:
-    from fwsign.verify.verified import VerifiedRelease
+    from fwsign.verify.verified import Verified
     from fwsign.x509.anchor import Anchor
 
 PEM_LIMIT: Final = 4 * 1024 * 1024
@@ -334,7 +334,7 @@ def select(
     return found
 
 
-def refuse_unused(crls: Sequence[bytes], verified: "VerifiedRelease") -> None:
+def refuse_unused(crls: Sequence[bytes], verified: "Verified") -> None:
     """Refuse a CRL that no device would use: the user must have meant another one."""
     used = {crl.data for one in verified.signers for issued in one.issued for crl in issued.crls}
     if not used.issuperset(crls):

@@ -265,6 +265,8 @@ class _Run:
 
     def _end(self, status: Status, error: FwsignError | None = None) -> Outcome:
         self._clock("")
+        permit = self._judged.permit if self._judged else None
+        by_permit = [f"below the floor, by permit {permit.id}"] if permit else []
         return Outcome(
             status=status,
             info=self._info,
@@ -274,11 +276,12 @@ class _Run:
             differing=self._differing,
             touched=self._touched,
             attempts=self._attempts.count,
-            notes=(*self._plan.notes, *self._notes),
+            notes=(*by_permit, *self._plan.notes, *self._notes),
             error=error,
             seconds=tuple(self._seconds.items()),
             kept=self._plan.kept,
             filled=self._filled,
+            permit=permit,
         )
 
 

@@ -2,7 +2,7 @@
 """The words of a run on one board: its options, its progress, and its outcome."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from fwsign.errors import Failed, FwsignError
 from fwsign.flash.boards.board import BoardInfo
@@ -10,6 +10,9 @@ from fwsign.flash.boards.release import HeldRelease
 from fwsign.flash.device_data import Filled, Filler
 from fwsign.flash.esp.kept_data import Kept
 from fwsign.flash.plan import Region
+
+if TYPE_CHECKING:
+    from fwsign.memory.permits import PermittedRelease
 
 Status: TypeAlias = Literal[
     "verified",
@@ -50,11 +53,13 @@ class Judged(NamedTuple):
         held: the release.
         accept: records it in the memory before the start.
         filler: chooses the data for this board alone; None without.
+        permit: the permit by which the release is below the board's floor; None if it is not.
     """
 
     held: HeldRelease
     accept: Callable[[], None]
     filler: Filler | None = None
+    permit: "PermittedRelease | None" = None
 
 
 Judge: TypeAlias = Callable[[BoardInfo], Judged]
@@ -112,6 +117,7 @@ class Outcome(NamedTuple):
         seconds: time in each stage.
         kept: data of the board under the release's images that was left as it is.
         filled: the data for this board alone; None without.
+        permit: the permit by which the release is below the board's floor; None if it is not.
     """
 
     status: Status
@@ -127,6 +133,7 @@ class Outcome(NamedTuple):
     seconds: tuple[tuple[str, float], ...]
     kept: tuple[Kept, ...] = ()
     filled: Filled | None = None
+    permit: "PermittedRelease | None" = None
 
 
 def never_reached(error: FwsignError) -> Outcome:

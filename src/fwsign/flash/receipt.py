@@ -58,6 +58,7 @@ def describe(outcome: Outcome, told: Told) -> dict[str, Any]:
         "left_out": list(told.left_out),
         "kept": [one._asdict() for one in outcome.kept],
         "device_data": outcome.filled.facts if outcome.filled else None,
+        "permit": outcome.permit._asdict() if outcome.permit else None,
         "first_use": told.first_use,
         "floor": None if info is None else "own" if info.identity else "shared",
         "touched": outcome.touched,

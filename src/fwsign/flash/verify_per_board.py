@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fwsign.flash.boards.release import Find, HeldRelease
 from fwsign.flash.device_data import refuse_missing
 from fwsign.flash.outcome import Judged
+from fwsign.flash.permits import Exemption
 from fwsign.signing.release import DEVICE_DATA
 from fwsign.verify.verifier import Verifier
 
@@ -41,6 +42,7 @@ class Given(NamedTuple):
         left_out: names of components that the user has left out.
         settle: completes the policy that the memory gave its floors to.
         keys: the keys for encrypted payloads.
+        permit: a permit for one board, to have the release although it is below its floor.
     """
 
     envelope: bytes
@@ -53,6 +55,7 @@ class Given(NamedTuple):
     left_out: Collection[str] = ()
     settle: Callable[[DevicePolicy], DevicePolicy] = lambda policy: policy
     keys: Sequence[AgreementKey] = ()
+    permit: bytes | None = None
 
 
 class Judging:
@@ -120,15 +123,24 @@ class Judging:
         """
         given = self._given
         policy, floor = given.policy, None
+        exemption = Exemption(self.release.manifest_digest)
         if given.state is not None and (given.remember or given.state.exists()):
             from fwsign.memory.state import State  # only if there is a memory
 
             with State.open(given.state, create=given.remember) as memory:
                 policy, floor = memory.policy(policy, info.floor_key, self.release)
+                exemption = exemption.remembered(memory, info.floor_key)
             policy = given.settle(policy)
         elif given.state is not None and policy.min_sequence is None:
             policy = policy._replace(min_sequence=0)
+        if given.permit is not None:
+            permit = Verifier(given.anchors, policy).verify_permit(
+                given.permit, at=given.at, device=info.identity, release=exemption.digest
+            )
+            exemption = exemption.given(permit)
+        policy = exemption.lift(policy)
         release = Verifier(given.anchors, policy).verify(given.envelope, at=given.at)
+        needed = exemption.needed(release, floor)
         held = HeldRelease(
             release,
             self._find,
@@ -144,10 +156,11 @@ class Judging:
             if given.state is not None and given.remember:
                 from fwsign.memory.state import State  # as above
 
-                with State.open(given.state, create=False) as memory:
+                with State.open(given.state, create=False) as memory, memory.transaction():
+                    exemption.settle(memory, policy.time_floor, below=needed is not None)
                     memory.accept(info.floor_key, release, floor)
 
-        return Judged(held, accept, filler)
+        return Judged(held, accept, filler, needed)
 
     def _find(self, component: Component) -> io.BytesIO:
         """Return the bytes that were verified before; they are verified again, which is cheap."""

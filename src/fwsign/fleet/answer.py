@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from fwsign import __version__
 from fwsign.errors import Failed
 from fwsign.fleet.model import rfc3339
+from fwsign.fleet.own import as_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from fwsign.fleet.model import FleetRelease
+    from fwsign.fleet.own import OwnRelease
     from fwsign.fleet.questions import Questions
 
 LAW: Final = "Regulation (EU) 2024/2847, Article 14"
@@ -59,6 +61,8 @@ class FleetAsked(NamedTuple):
         product: the affected product; None for each that fits.
         aware: when the manufacturer became aware; None leaves it to fill in.
         countries: where the product is available; empty leaves it to fill in.
+        own: the manufacturer's releases, from verified envelopes. Only they say which release names
+            the advisory, and if there are any, which releases are affected.
     """
 
     advisory: str | None = None
@@ -67,6 +71,7 @@ class FleetAsked(NamedTuple):
     product: str | None = None
     aware: datetime | None = None
     countries: tuple[str, ...] = ()
+    own: tuple[OwnRelease, ...] = ()
 
 
 class FleetAnswer(NamedTuple):
@@ -79,6 +84,8 @@ class FleetAnswer(NamedTuple):
         silence: the span after which a device is silent, in words.
         affected: the releases that are affected and run somewhere.
         mending: the releases that name the advisory, and run somewhere.
+        claimed: the releases that would be affected by what devices report, and no envelope that
+            was given is of them: a device may have invented them.
         silent: those of the devices with an affected release that are silent.
         refused: the codes with which their last actions ended, and how many did.
         newer: the devices that run a release after one that mends it, which does not name it.
@@ -93,6 +100,7 @@ class FleetAnswer(NamedTuple):
     silence: str
     affected: tuple[FleetRelease, ...]
     mending: tuple[FleetRelease, ...]
+    claimed: tuple[FleetRelease, ...]
     silent: int
     refused: Mapping[str, int]
     newer: int
@@ -118,7 +126,12 @@ class FleetAnswer(NamedTuple):
     @property
     def everyone(self) -> int:
         """All devices of the products that are concerned."""
-        return self.devices + self.mended + self.newer + self.others
+        return self.devices + self.mended + self.only_claimed + self.newer + self.others
+
+    @property
+    def only_claimed(self) -> int:
+        """The devices that say they run a release of which no envelope was given."""
+        return sum(one.devices for one in self.claimed)
 
 
 def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: str) -> FleetAnswer:
@@ -133,12 +146,15 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
     Raises:
         Failed: `io.missing`: no release and no device fits.
     """
-    every = [one for one in questions.releases() if asked.product in (None, one.product)]
-    naming = [one for one in every if asked.advisory in one.advisories]
-    places = [_place(one, asked, _reference(one, naming)) for one in every]
-    affected = [one for one, place in zip(every, places, strict=True) if place == "affected"]
-    mending = [one for one, place in zip(every, places, strict=True) if place == "mending"]
-    if not affected and not mending:
+    own = {one.manifest: one for one in asked.own}
+    named = [as_signed(one, own) for one in questions.releases()]
+    every = [one for one in named if asked.product in (None, one.product)]
+    places = [_place(one, asked) for one in every]
+    affected, mending, claimed = (
+        [one for one, place in zip(every, places, strict=True) if place == wanted]
+        for wanted in ("affected", "mending", "claimed")
+    )
+    if not affected and not mending and not claimed:
         raise Failed(
             "io.missing",
             f"no device has reported {_words(asked)}",
@@ -146,7 +162,7 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
             found=f"{len(every)} other releases",
             hint="fwsign fleet status lists the releases that devices run",
         )
-    products = {(one.vendor, one.product) for one in (*affected, *mending)}
+    products = {(one.vendor, one.product) for one in (*affected, *mending, *claimed)}
     silent, refused = 0, dict[str, int]()
     for one in affected:
         gone, codes = questions.ended(one.manifest)
@@ -166,6 +182,7 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
         silence,
         tuple(affected),
         tuple(mending),
+        tuple(claimed),
         silent,
         dict(sorted(refused.items(), key=lambda two: (-two[1], two[0]))),
         sum(count for count, place in beside if place == "newer"),
@@ -175,33 +192,35 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
     )
 
 
-def _reference(one: FleetRelease, naming: Sequence[FleetRelease]) -> int | None:
+def _mended_from(one: FleetRelease, asked: FleetAsked) -> int | None:
     """Return the sequence number from which on a release's product is mended; None if none is.
 
-    It is that of the release that most devices have: a device that invents a release which names
-    the advisory must not make others look mended.
+    Only one's own envelopes say that: a device can invent a release which names the advisory.
     """
     known = [
-        (other.signed, other.devices, other.sequence)
-        for other in naming
-        if (other.vendor, other.product) == (one.vendor, one.product) and other.sequence is not None
+        other.sequence
+        for other in asked.own
+        if (other.vendor, other.product) == (one.vendor, one.product)
+        and asked.advisory in other.advisories
     ]
-    return max(known)[2] if known else None
+    return min(known, default=None)
 
 
 def _place(
-    one: FleetRelease, asked: FleetAsked, mended_from: int | None
-) -> Literal["affected", "mending", "newer", "other"]:
+    one: FleetRelease, asked: FleetAsked
+) -> Literal["affected", "mending", "claimed", "newer", "other"]:
     """Return how a release is concerned: as named, or by its place before what mends it."""
     named = asked.release is not None or asked.version is not None
+    known = not asked.own or any(one.manifest == other.manifest for other in asked.own)
     if named and asked.release in (None, one.manifest) and asked.version in (None, one.version):
-        return "affected"
+        return "affected" if known or asked.release is not None else "claimed"
     if asked.advisory and asked.advisory in one.advisories:
         return "mending"
+    mended_from = _mended_from(one, asked)
     if mended_from is None:
         return "other"
     if one.sequence is None or one.sequence < mended_from:
-        return "other" if named else "affected"
+        return "other" if named else "affected" if known else "claimed"
     return "newer"
 
 
@@ -220,7 +239,8 @@ def chosen_by(asked: FleetAsked) -> str:
     if asked.release is not None:
         return f"named: release {asked.release.hex()}"
     if asked.version is not None:
-        return f"named: version {asked.version}"
+        by = "" if asked.own else ", as devices say"
+        return f"named: version {asked.version}{by}"
     return f"derived: every release before one that names {asked.advisory}"
 
 
@@ -235,11 +255,12 @@ def unknowns(answer: FleetAnswer) -> list[str]:
         )
     if not answer.mending:
         about = asked.advisory or "no advisory was asked for"
-        found.append(f"which release mends it: none that a device runs names it ({about})")
-    else:
+        how = "; --envelope gives yours" if not asked.own else ""
+        found.append(f"which release mends it: none that a device runs names it ({about}){how}")
+    if answer.claimed:
         found.append(
-            "whether a release mends it: devices say which advisories it names; compare its "
-            "manifest digest with that of the release that you signed"
+            f"whether {answer.only_claimed} devices are affected, which say that they run releases "
+            "of which you gave no envelope: give yours with --envelope; a device can invent one"
         )
     if answer.newer:
         found.append(
@@ -291,6 +312,10 @@ def as_json(answer: FleetAnswer) -> dict[str, Any]:
             "silent": answer.silent,
             "releases": [one.as_json() for one in answer.affected],
             "refused": [{"code": code, "devices": n} for code, n in answer.refused.items()],
+        },
+        "claimed": {
+            "devices": answer.only_claimed,
+            "releases": [one.as_json() for one in answer.claimed],
         },
         "mended": {
             "devices": answer.mended,

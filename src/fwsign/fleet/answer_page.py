@@ -38,6 +38,7 @@ def as_markdown(answer: FleetAnswer) -> str:
         [
             *_head(answer),
             *_affected(answer),
+            *_claimed(answer),
             *_mended(answer),
             *_open(answer),
             *("", "## What this does not know", ""),
@@ -84,6 +85,17 @@ def _affected(answer: FleetAnswer) -> list[str]:
         told = ", ".join(f"{_text(code)} {count}" for code, count in answer.refused.items())
         lines += ["", f"Of these, the last action of some was a refusal: {told}."]
     return lines
+
+
+def _claimed(answer: FleetAnswer) -> list[str]:
+    if not answer.claimed:
+        return []
+    return [
+        *("", "## Said to be affected", ""),
+        f"**{answer.only_claimed} devices** say that they run a release that no envelope is of.",
+        "It may be yours, or invented.",
+        *_table(answer.claimed),
+    ]
 
 
 def _mended(answer: FleetAnswer) -> list[str]:

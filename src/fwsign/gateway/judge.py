@@ -13,9 +13,10 @@ from fwsign.gateway.target import release_record
 from fwsign.gateway.target.delivery import Delivery, deliveries
 from fwsign.gateway.target.release_record import digest_of
 from fwsign.gateway.target.sources import Sources
-from fwsign.gateway.trial.permits import PERMITTED, allowed, refuse_used, use
+from fwsign.gateway.trial.permits import allowed, refuse_used, use
 from fwsign.gateway.trial.record import failed_of, read_failed, read_trial
-from fwsign.memory.floors import Floor
+from fwsign.memory.floors import Floor, is_below
+from fwsign.memory.permits import Permits
 from fwsign.memory.state import State
 from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
@@ -88,42 +89,35 @@ class Judge:
         anchors, base = demands_of(trust, self._device.policy)
         policy, floor = self._state.policy(base, None)
         given, permit, known = self._request.permit, None, None
-        if given is not None or self._state.remembered(PERMITTED) is not None:
+        if given is not None or Permits(self._state).permitted:
             digest = digest_of(envelope)
-            if given is not None:
-                permit = self._permit_for(Verifier(anchors, policy), given, digest, at)
-            known = allowed(self._state, digest) if digest is not None else None
-            if digest is not None and (permit is not None or known is not None):
-                policy = policy._replace(permitted=bytes.fromhex(digest))
+            if digest is not None:  # an envelope without one is refused as such
+                own = bytes.fromhex(digest)
+                if given is not None:
+                    permit = self._permit_for(Verifier(anchors, policy), given, own, at)
+                known = allowed(self._state, digest)
+                if permit is not None or known is not None:
+                    policy = policy._replace(permitted=own)
         release = Verifier(anchors, policy).verify(envelope, at=at)
         refuse_unchecked(base, release.unchecked)
-        below = _is_below(release, floor)
+        below = is_below(release.manifest, release.manifest_digest, floor)
         self._permit = permit if below and known is None else None  # else it stays good
         names = [known.id] if known else [permit.permit.id.hex()] if permit else []
         self.notes = [f"below the floor, by permit {one}" for one in names if below]
         return release, floor
 
     def _permit_for(
-        self, verifier: Verifier, data: bytes, digest: str | None, at: datetime
+        self, verifier: Verifier, data: bytes, digest: bytes, at: datetime
     ) -> VerifiedPermit:
         """Verify a permit for the release with a manifest's digest.
 
         Raises:
-            FwsignError: as `Verifier.verify_permit`; `unsuitable.permit-release`,
-                `unsuitable.permit-used`.
+            FwsignError: as `Verifier.verify_permit`; `unsuitable.permit-used`.
         """
-        permit = verifier.verify_permit(data, at=at, device=self._device.identity.name())
+        own = self._device.identity.name()
+        permit = verifier.verify_permit(data, at=at, device=own, release=digest)
         left = [one for one in permit.unchecked if one != "rollback"]
         refuse_unchecked(self._device.policy, left)
-        wanted = permit.permit.release.hex()
-        if digest is not None and digest != wanted:  # an envelope without one is refused as such
-            raise Unsuitable(
-                "unsuitable.permit-release",
-                f"the permit is for the release with manifest {wanted[:16]}, this has "
-                f"{digest[:16]}",
-                expected=wanted,
-                found=digest,
-            )
         refuse_used(self._state, permit)
         return permit
 
@@ -222,13 +216,6 @@ class Judge:
                 expected=f"the same release, or a sequence number above {intent.sequence}",
                 found=number,
             )
-
-
-def _is_below(release: VerifiedRelease, floor: Floor | None) -> bool:
-    """Tell whether a release would be refused by the floor alone."""
-    if floor is None or release.manifest.sequence_number > floor.sequence:
-        return False
-    return all(release.manifest_digest != one.manifest_digest for one in floor.recorded)
 
 
 def _refuse_boards(wanted: Sequence[Delivery], permit: VerifiedPermit) -> None:

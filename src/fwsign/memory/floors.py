@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from fwsign.errors import Failed, Malformed
 from fwsign.format import cbor, identifiers
+from fwsign.format.suit import Manifest
 from fwsign.memory.file import StateFile
 from fwsign.memory.schema import MAX_IDENTITY
 from fwsign.trust.lists import Update
@@ -99,6 +100,21 @@ def raised(policy: DevicePolicy, floor: Floor | None) -> DevicePolicy:
     lowest = max(known.sequence, given.sequence)
     recorded = [one for at in (given, known) if at.sequence == lowest for one in at.recorded]
     return policy._replace(min_sequence=lowest, recorded=tuple(recorded))
+
+
+def is_below(manifest: Manifest, digest: bytes, floor: Floor | None) -> bool:
+    """Tell whether a release would be refused by a floor alone, so that it needs a permit.
+
+    Args:
+        manifest: its manifest.
+        digest: the manifest's digest.
+        floor: the floor; None for none.
+    """
+    number = manifest.sequence_number
+    if floor is None or number != floor.sequence:
+        return floor is not None and number < floor.sequence
+    accepted = any(digest == one.manifest_digest for one in floor.recorded)
+    return not accepted and bool(replaced(manifest, floor.recorded))
 
 
 def check_unmoved(floor: Floor | None, expected: Floor | None) -> None:

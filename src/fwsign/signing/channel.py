@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fwsign.format.channel import FORM, Channel, check_channel, encode_channel
-from fwsign.format.statement import describe
-from fwsign.signing.envelope import Identity, TimeStamping, check_margin, used_crls
-from fwsign.signing.statement import sign_statement
-from fwsign.verify.policy import DevicePolicy
+from fwsign.signing.envelope import Identity, TimeStamping
+from fwsign.signing.statement import Statement, sign_statement
 from fwsign.verify.verified import VerifiedChannel
-from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 
@@ -43,17 +40,22 @@ def sign(
         Failed: `state.clock`, `key.failed`, `key.mismatch`, and the errors of `tsa`.
     """
     check_channel(channel)
-    content = encode_channel(channel)
-    manifest = describe(FORM, channel.number, channel.identifiers, content, channel.expires)
-    data, known = sign_statement(FORM, manifest, content, identities, at=at, tsa=tsa, force=force)
-    policy = DevicePolicy(
-        vendor=channel.vendor,
-        product=channel.product,
-        profile="compat",
-        tsa_anchors=tsa.anchors if tsa else (),
-        allow_example_keys=allow_example_keys,
+    said = Statement(
+        FORM,
+        channel.vendor,
+        channel.product,
+        channel.number,
+        channel.identifiers,
+        encode_channel(channel),
+        channel.expires,
     )
-    verified = Verifier(anchors, policy).verify_channel(data, at=known, name=channel.name)
-    if not force:
-        check_margin(used_crls(verified), known)
-    return data, verified
+    return sign_statement(
+        said,
+        identities,
+        anchors,
+        lambda device, data, known: device.verify_channel(data, at=known, name=channel.name),
+        at=at,
+        tsa=tsa,
+        allow_example_keys=allow_example_keys,
+        force=force,
+    )

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from fwsign.format.permit import FORM, Permit, check_permit, encode_permit
-from fwsign.format.statement import describe
-from fwsign.signing.envelope import Identity, TimeStamping, check_margin, used_crls
-from fwsign.signing.statement import sign_statement
+from fwsign.signing.envelope import Identity, TimeStamping
+from fwsign.signing.statement import Statement, sign_statement
 from fwsign.verify.permit import VerifiedPermit
-from fwsign.verify.policy import DevicePolicy
-from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
 
 
@@ -43,18 +40,24 @@ def sign(
         Failed: `state.clock`, `key.failed`, `key.mismatch`, and the errors of `tsa`.
     """
     check_permit(permit)
-    content = encode_permit(permit)
-    manifest = describe(FORM, permit.made, permit.identifiers, content, permit.expires)
-    data, known = sign_statement(FORM, manifest, content, identities, at=at, tsa=tsa, force=force)
-    policy = DevicePolicy(
-        vendor=permit.vendor,
-        product=permit.product,
-        threshold=len(identities),
-        profile="compat",
-        tsa_anchors=tsa.anchors if tsa else (),
-        allow_example_keys=allow_example_keys,
+    said = Statement(
+        FORM,
+        permit.vendor,
+        permit.product,
+        permit.made,
+        permit.identifiers,
+        encode_permit(permit),
+        permit.expires,
     )
-    verified = Verifier(anchors, policy).verify_permit(data, at=known, device=permit.device)
-    if not force:
-        check_margin(used_crls(verified), known)
-    return data, verified
+    return sign_statement(
+        said,
+        identities,
+        anchors,
+        lambda device, data, known: device.verify_permit(
+            data, at=known, device=permit.device, release=permit.release
+        ),
+        at=at,
+        tsa=tsa,
+        allow_example_keys=allow_example_keys,
+        force=force,
+    )

@@ -33,20 +33,16 @@ def permit_policy(policy: DevicePolicy) -> DevicePolicy:
     return policy._replace(min_sequence=None, recorded=(), permitted=None)
 
 
-def check_permitted(permit: Permit, device: str | None, at: datetime, now: datetime) -> None:
-    """Step 9: it is for this device, was made before now, and the clock can tell its end.
-
-    A clock that is set back makes an expired permit look good, so one that is behind the known time
-    is no evidence.
+def check_permitted(permit: Permit, device: str | None, release: bytes) -> None:
+    """Step 9: it is for this device, and for this release.
 
     Args:
         permit: what it says.
         device: this device's id; None if it has none.
-        at: the clock's time.
-        now: the time that is known to have passed, or the clock's.
+        release: the manifest digest of the release.
 
     Raises:
-        Unsuitable: `unsuitable.permit-device`; Stale: `stale.permit`.
+        Unsuitable: `unsuitable.permit-device`, `unsuitable.permit-release`.
     """
     if permit.device != device:
         own = f'"{device}"' if device is not None else "without an id"
@@ -56,6 +52,30 @@ def check_permitted(permit: Permit, device: str | None, at: datetime, now: datet
             expected=device,
             found=permit.device,
         )
+    if permit.release != release:
+        wanted, found = permit.release.hex(), release.hex()
+        raise Unsuitable(
+            "unsuitable.permit-release",
+            f"the permit is for the release with manifest {wanted[:16]}, this has {found[:16]}",
+            expected=wanted,
+            found=found,
+        )
+
+
+def check_time(permit: Permit, at: datetime, now: datetime) -> None:
+    """Step 9: it was made before now, and the clock can tell its end.
+
+    A clock that is set back makes an expired permit look good, so one that is behind the known time
+    is no evidence.
+
+    Args:
+        permit: what it says.
+        at: the clock's time.
+        now: the time that is known to have passed, or the clock's.
+
+    Raises:
+        Stale: `stale.permit`.
+    """
     if now - at > MAX_BEHIND:
         raise Stale(
             "stale.permit",

@@ -24,10 +24,11 @@ from fwsign.format.envelope import Envelope, check_manifest_digest, decode_envel
 from fwsign.format.identifiers import vendor_id
 from fwsign.format.opening import decode_blocks, decode_content
 from fwsign.format.statement import Content, Form, open_statement
+from fwsign.verify import permit as permits
 from fwsign.verify.block import BlockVerifier, step
 from fwsign.verify.channel import SeenChannel, channel_policy, check_followed
 from fwsign.verify.device import Candidate, Named, check_device
-from fwsign.verify.permit import VerifiedPermit, check_permitted, permit_policy, seal_permit
+from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy, check_policy, missing_signers
 from fwsign.verify.signers import Demand, judge_signers
 from fwsign.verify.verified import (
@@ -133,25 +134,29 @@ class Verifier:
             check_followed(channel, name, max(facts.now, EARLIEST))
         return seal_channel(facts, channel)
 
-    def verify_permit(self, data: bytes, *, at: datetime, device: str | None) -> VerifiedPermit:
+    def verify_permit(
+        self, data: bytes, *, at: datetime, device: str | None, release: bytes
+    ) -> VerifiedPermit:
         """Run steps 1 to 9 for a permit: its signers are those of releases, as many of them.
 
         Args:
             data: the content of a `.permit` file.
             at: the clock's time, as for `verify`; a permit needs one that is right.
             device: this device's id; None if it has none.
+            release: the manifest digest of the release that shall be let in.
 
         Raises:
             FwsignError: with the code and the step at which the permit was refused.
         """
         at = utc(at)
-        own = Verifier(self._anchors, permit_policy(self._policy))
+        own = Verifier(self._anchors, permits.permit_policy(self._policy))
         facts, permit = own._verify_statement(
             permit_format.FORM, "codeSigning", data, permit_format.decode_permit, at
         )
         with step(9):
-            check_permitted(permit, device, at, facts.now)
-        return seal_permit(facts, permit)
+            permits.check_permitted(permit, device, release)
+            permits.check_time(permit, at, facts.now)
+        return permits.seal_permit(facts, permit)
 
     def _verify_statement(
         self,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign channel`: which releases are current, and for whom; made, shown and verified."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -10,10 +11,12 @@ from fwsign.cli import approvals, config, inputs, ui
 from fwsign.cli.channel import options as option
 from fwsign.cli.command import Command, Group, examples, grouped
 from fwsign.cli.options import ALLOW_EXAMPLE, CRLS, JSON, KEY_PASS, PRODUCT_OF_DEVICE
+from fwsign.cli.sign.evidence_options import EvidenceOptions
 from fwsign.cli.verify.demands import ANCHORS, AT, PROFILE, VENDOR_OF_DEVICE
 
 if TYPE_CHECKING:
     from fwsign.cli.channel.making import ChannelOrder, NextChannel
+    from fwsign.cli.sign.statements import SignedStatement
     from fwsign.verify.verified import VerifiedChannel
 
 command = typer.Typer(
@@ -47,6 +50,7 @@ def make(
     say: option.SayOptions,
     rollout: option.RolloutOptions,
     who: option.ChannelSignerOptions,
+    evidence: EvidenceOptions,
     place: option.ChannelPlaceOptions,
     force: Annotated[
         bool,
@@ -66,36 +70,43 @@ def make(
     issue channel.
     """
     from fwsign.cli.channel import making
-    from fwsign.cli.sign import stated
+    from fwsign.cli.sign import stated, statements
+    from fwsign.cli.sign.command import time_stamping
+    from fwsign.cli.sign.making import SigningTerms
+    from fwsign.signing.channel import sign
     from fwsign.verify.policy import DevicePolicy
 
-    for group in (who, rollout):
+    for group in (who, rollout, evidence):
         group.check()
     place.check(say.number)
     if say.hold and say.release:
         ui.usage("--hold and --release exclude each other")
     now, settings = inputs.now(), config.load()
     asked = making.ChannelOrder(name, envelopes or (), say, rollout, place)
-    found = making.find_signer(who)
+    asked.check_place()
+    found = making.find_signer(who, evidence.crl or ())
     vendor = say.vendor or settings.vendor or stated.only_vendor(found)
     product = stated.product_of(say.product, settings)
     policy = DevicePolicy(vendor, product, profile="compat", allow_example_keys=allow_example_keys)
     trust = [found.anchor], policy
     plan = making.plan(asked, (vendor, product), trust, found.crls, now)
-    data, verified, spki, at = making.signed(
-        plan, found, pass_, now, allow_example_keys=allow_example_keys, force=force
+    terms = SigningTerms(
+        now=now,
+        stamping=time_stamping(evidence, found),
+        allow_example_keys=allow_example_keys,
+        force=force,
     )
+    made = statements.sign(partial(sign, plan.channel), [found], terms, pass_)
     in_pki = (who.pki or settings.pki) if who.key is None else None
     log = approvals.find_log(settings, in_pki)
-    approvals.record(log, [approvals.of_channel(asked.path, verified, spki, at)], now)
-    _write(asked, plan, data, verified, pki=who.pki, as_json=as_json)
+    approvals.record(log, approvals.of_channel(asked.path, made.verified, made.keys), now)
+    _write(asked, plan, made, pki=who.pki, as_json=as_json)
 
 
 def _write(
     asked: "ChannelOrder",
     plan: "NextChannel",
-    data: bytes,
-    verified: "VerifiedChannel",
+    made: "SignedStatement[VerifiedChannel]",
     *,
     pki: Path | None,
     as_json: bool,
@@ -104,7 +115,8 @@ def _write(
     from fwsign.files import write_atomic
     from fwsign.receipts.facts import channel_facts
 
-    write_atomic(asked.path, data, overwrite=True)
+    write_atomic(asked.path, made.data, overwrite=True)
+    verified = made.verified
     notes = making.warnings(plan, verified.now)
     if as_json:
         facts = channel_facts(verified.channel)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fwsign.cli.sign.identity import FoundSigner
     from fwsign.format.channel import Channel
     from fwsign.verify.policy import DevicePolicy
-    from fwsign.verify.verified import VerifiedChannel, VerifiedRelease
+    from fwsign.verify.verified import VerifiedRelease
     from fwsign.x509.anchor import Anchor
 
 ENDING: Final = ".channel"
@@ -44,6 +44,16 @@ class ChannelOrder(NamedTuple):
         """The file of the channel."""
         return self.place.output_dir / f"{self.name}{ENDING}"
 
+    def check_place(self) -> None:
+        """Refuse a place that the channel cannot have, before a key is opened.
+
+        A channel replaces the one before, but no other file.
+        """
+        from fwsign.cli.sign import existing
+
+        instead = "--output-dir names another place"
+        existing.check([self.path], self.envelopes, force=True, instead=instead)
+
 
 class NextChannel(NamedTuple):
     """What is to be signed: the channel before, and the next one."""
@@ -53,11 +63,10 @@ class NextChannel(NamedTuple):
     releases: "Sequence[VerifiedRelease]"
 
 
-def find_signer(who: option.ChannelSignerOptions) -> "FoundSigner":
+def find_signer(who: option.ChannelSignerOptions, crls: Sequence[Path]) -> "FoundSigner":
     """Find the signer: the one named, the PKI's only one for channels, or a key with its chain."""
     from fwsign.cli.sign import identity
 
-    crls = who.crl or ()
     if who.key is not None and who.chain is not None:
         return identity.from_key(who.key, who.chain, None, crls)
     pki = config.find_pki(who.pki)
@@ -184,28 +193,3 @@ def warnings(plan: NextChannel, now: datetime) -> list[str]:
             if one.manifest_digest not in there
         ]
     return lines
-
-
-def signed(
-    plan: NextChannel,
-    found: "FoundSigner",
-    source: str | None,
-    now: datetime,
-    *,
-    allow_example_keys: bool,
-    force: bool,
-) -> "tuple[bytes, VerifiedChannel, str, str]":
-    """Sign a channel; return it, its verified form, the key's hash, and where the key is."""
-    from fwsign.cli.sign import identity
-    from fwsign.signing.channel import sign
-
-    opened = identity.opened(found, source)
-    data, verified = sign(
-        plan.channel,
-        [opened.identity],
-        [opened.anchor],
-        at=now,
-        allow_example_keys=allow_example_keys,
-        force=force,
-    )
-    return data, verified, found.spki, opened.place

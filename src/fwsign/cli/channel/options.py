@@ -8,7 +8,7 @@ from typing import Annotated, Final, NamedTuple, TypeAlias
 import typer
 
 from fwsign.cli import inputs, ui
-from fwsign.cli.options import CHAIN_OF_KEY, CRLS, KEY_WITHOUT_PKI, PKI
+from fwsign.cli.options import CHAIN_OF_KEY, KEY_WITHOUT_PKI, PKI
 from fwsign.cli.sign.options import PRODUCT, VENDOR
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]{1,2}))? ?%")
@@ -70,7 +70,6 @@ class ChannelSignerOptions(NamedTuple):
     ] = None
     key: KEY_WITHOUT_PKI = None
     chain: CHAIN_OF_KEY = None
-    crl: CRLS = None
 
     def check(self) -> None:
         """Refuse options that have no meaning together."""

@@ -88,8 +88,7 @@ def cosign(
 
     settings = config.load()
     who.check(settings.key, settings.chain)
-    if evidence.tsa_anchor and evidence.tsa is None:
-        ui.usage("--tsa-anchor without --tsa")
+    evidence.check()
     given = policies.chosen(policy, settings)
     now = inputs.now()
     found = find_signer(who, evidence, settings, pass_)

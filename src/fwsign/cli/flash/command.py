@@ -96,8 +96,8 @@ def flash(
         _how(link, esp),
         _options(writing, waivers, dry_run=dry_run),
         _where(state, receipts),
+        boards,
         as_json=as_json,
-        wait=boards.wait,
     )
     demands = Demands(
         anchor=anchor,
@@ -127,8 +127,8 @@ class _Wanted(NamedTuple):
         how: the way to reach boards.
         options: the options of flashing.
         where: the files that the run writes.
+        boards: the options about boards.
         as_json: print lines of JSON.
-        wait: take the next board when one is pulled.
     """
 
     envelope: Path
@@ -141,8 +141,8 @@ class _Wanted(NamedTuple):
     how: "ConnectOptions"
     options: "Options"
     where: "Where"
+    boards: option.BoardOptions
     as_json: bool
-    wait: bool
 
 
 def _check_choices(
@@ -167,9 +167,10 @@ def _check_choices(
 def _check_data(
     data: option.RowOptions, boards: option.BoardOptions, waivers: option.WaiverOptions
 ) -> None:
-    """Refuse options about per-device data that have no meaning together."""
+    """Refuse options about single boards that have no meaning together."""
     from fwsign.cli.flash.data import check
 
+    option.check_permit(boards, waivers)
     check(data, boards.port or (), waivers.left_out)
     if boards.wait and data.serial:
         ui.usage("--serial and --wait exclude each other", "a serial number is for one board")
@@ -251,6 +252,7 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
     wanted = wanted._replace(labels={**settings.labels, **wanted.labels})
     trust = gather(demands, settings, without_crls="require")
     policy, dry_run = trust.policy, wanted.options.dry_run
+    permit, left_out = wanted.boards.permit, wanted.waivers.left_out
     waived = _waived(wanted, policy)
     given = Given(
         read_bytes(wanted.envelope, MAX_ENVELOPE_SIZE),
@@ -260,15 +262,16 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
         waived,
         None if wanted.waivers.no_rollback_check else wanted.where.state,
         remember=not dry_run,
-        left_out=wanted.waivers.left_out,
+        left_out=left_out,
         keys=wanted.decrypt.keys(),
+        permit=inputs.read(permit, MAX_ENVELOPE_SIZE) if permit else None,
     )
     with inputs.expecting_envelope(wanted.envelope):
         judging = Judging(given)
     if policy.revocation != "off":
         inputs.refuse_unused(policy.crls, judging.release)
     components = judging.release.components
-    _check_left_out(wanted.waivers.left_out, components)
+    _check_left_out(left_out, components)
     with payload_files.finding(components, wanted.envelope, wanted.payloads) as find:
         chips = judging.hold(find)
     _check_native(judging, settings, wanted)
@@ -281,18 +284,13 @@ def _prepare(wanted: _Wanted, demands: Demands) -> "tuple[Station, Records]":
         return [functools.partial(judging.judge, filler=found.get(port)) for port in ports]
 
     where = (wanted.ports, chips, wanted.how, judges)
-    if wanted.wait:
+    if wanted.boards.wait:
         station: Station = conveyor(*where, wanted.options)
     else:
         station = Station(jobs(*where), wanted.options)
     flash_labels.labels_of(station.ports, wanted.labels)  # two ports with one name are refused
     records = Records(
-        wanted.where,
-        judging.release,
-        waived,
-        wanted.waivers.left_out,
-        dry_run=dry_run,
-        labels=wanted.labels,
+        wanted.where, judging.release, waived, left_out, dry_run=dry_run, labels=wanted.labels
     )
     records.open()
     return station, records

@@ -65,6 +65,16 @@ REVOCATION: TypeAlias = Annotated[
         "require, but takes old CRLs so long past their next update. Default: require.",
     ),
 ]
+PERMIT: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--permit",
+        readable=False,
+        metavar="FILE",
+        help="A permit for one board to have this release although it is below its floor; it works "
+        "once. See fwsign permit make.",
+    ),
+]
 NO_ROLLBACK_CHECK: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -240,6 +250,7 @@ class BoardOptions(NamedTuple):
     label: LABEL = None
     wait: WAIT = False
     bell: BELL = False
+    permit: PERMIT = None
 
 
 class WaiverOptions(NamedTuple):
@@ -304,6 +315,17 @@ class ReceiptOptions(NamedTuple):
     receipt_key: RECEIPT_KEY = None
     receipt_certificate: RECEIPT_CERTIFICATE = None
     pass_: KEY_PASS = None
+
+
+def check_permit(boards: BoardOptions, waivers: WaiverOptions) -> None:
+    """Refuse options that have no meaning with a permit."""
+    if boards.permit is None:
+        return
+    if waivers.no_rollback_check:
+        hint = "a permit is for a board whose floor counts"
+        ui.usage("--permit and --no-rollback-check exclude each other", hint)
+    if boards.wait:  # such a run may last longer than a permit
+        ui.usage("--permit and --wait exclude each other", "a permit is for one board")
 
 
 def check_choices(*choices: tuple[str, str | None, Sequence[str]]) -> None:

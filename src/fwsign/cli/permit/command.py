@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """`fwsign permit`: let one device install one release that is below its floor, once."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from fwsign.cli import approvals, config, inputs, ui
+from fwsign.cli import approvals, config, inputs, outputs, ui
 from fwsign.cli.command import Command, Group, examples, grouped
 from fwsign.cli.options import (
     ALLOW_EXAMPLE,
     CHAIN_OF_KEY,
-    CRLS,
     JSON,
     KEY_PASS,
     KEY_WITHOUT_PKI,
     PKI,
 )
+from fwsign.cli.sign.evidence_options import EvidenceOptions
 
 if TYPE_CHECKING:
     from fwsign.format.permit import Permit
@@ -73,7 +74,6 @@ class PermitSigners(NamedTuple):
     pki: PKI = None
     key: KEY_WITHOUT_PKI = None
     chain: CHAIN_OF_KEY = None
-    crl: CRLS = None
 
     def check(self) -> None:
         """Refuse options that have no meaning together."""
@@ -97,6 +97,7 @@ def make(
     *,
     say: PermitOptions,
     who: PermitSigners,
+    evidence: EvidenceOptions,
     force: Annotated[
         bool,
         typer.Option(
@@ -113,16 +114,26 @@ def make(
     once. The device needs a clock that is right. Give the permit to fwsign install --permit.
     """
     from fwsign.cli.permit import making
+    from fwsign.cli.sign import statements
+    from fwsign.cli.sign.command import time_stamping
+    from fwsign.cli.sign.making import SigningTerms
     from fwsign.files import write_atomic
+    from fwsign.signing.permit import sign
 
     who.check()
+    evidence.check()
     now, settings, path = inputs.now(), config.load(), say.path
-    found = making.find_signers(who.pki, who.signer, who.key, who.chain, who.crl or ())
+    outputs.check(path)
+    found = making.find_signers(who.pki, who.signer, who.key, who.chain, evidence.crl or ())
     wanted = making.WantedPermit(say.device, say.release, inputs.parse_time(say.expires, now), now)
     permit = making.permit_for(wanted, found[0].anchor, allow_example_keys=allow_example_keys)
-    made = making.signed(
-        permit, found, pass_, now, allow_example_keys=allow_example_keys, force=force
+    terms = SigningTerms(
+        now=now,
+        stamping=time_stamping(evidence, found[0]),
+        allow_example_keys=allow_example_keys,
+        force=force,
     )
+    made = statements.sign(partial(sign, permit), found, terms, pass_)
     log = approvals.find_log(settings, (who.pki or settings.pki) if who.key is None else None)
     approvals.record(log, approvals.of_permit(path, made.verified, made.keys), now)
     write_atomic(path, made.data)

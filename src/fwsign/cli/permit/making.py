@@ -12,8 +12,6 @@ from fwsign.cli.sign import identity
 from fwsign.cli.sign.identity import FoundSigner
 from fwsign.format.envelope import MAX_ENVELOPE_SIZE
 from fwsign.format.permit import ID_SIZE, MAX_LIFE, Permit
-from fwsign.signing.permit import sign
-from fwsign.verify.permit import VerifiedPermit
 from fwsign.verify.policy import DevicePolicy
 from fwsign.verify.verifier import Verifier
 from fwsign.x509.anchor import Anchor
@@ -26,14 +24,6 @@ class WantedPermit(NamedTuple):
     release: Path
     expires: datetime
     now: datetime
-
-
-class MadePermit(NamedTuple):
-    """A signed permit: its bytes, what verifying it gave, and each key with its place."""
-
-    data: bytes
-    verified: VerifiedPermit
-    keys: Sequence[tuple[str, str]]
 
 
 def find_signers(
@@ -79,26 +69,3 @@ def permit_for(wanted: WantedPermit, anchor: Anchor, *, allow_example_keys: bool
         made,
         expires,
     )
-
-
-def signed(
-    permit: Permit,
-    found: Sequence[FoundSigner],
-    source: str | None,
-    now: datetime,
-    *,
-    allow_example_keys: bool,
-    force: bool,
-) -> MadePermit:
-    """Sign a permit with the key of each signer."""
-    opened = [identity.opened(one, source) for one in found]
-    data, verified = sign(
-        permit,
-        [one.identity for one in opened],
-        [one.anchor for one in opened],
-        at=now,
-        allow_example_keys=allow_example_keys,
-        force=force,
-    )
-    keys = [(one.spki, where.place) for one, where in zip(found, opened, strict=True)]
-    return MadePermit(data, verified, keys)

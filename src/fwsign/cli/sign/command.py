@@ -251,8 +251,7 @@ def _check_options(
         ("--output -", place.output == inputs.STREAM, "--json", as_json),
     )
     stated.check_content(content, apart=several and place.output is None)
-    if evidence.tsa_anchor and evidence.tsa is None:
-        ui.usage("--tsa-anchor without --tsa")
+    evidence.check()
 
 
 def find_signer(

@@ -5,6 +5,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import typer
 
+from fwsign.cli import ui
 from fwsign.cli.options import CRLS, TSA_ANCHORS
 
 TSA: TypeAlias = Annotated[
@@ -23,3 +24,8 @@ class EvidenceOptions(NamedTuple):
     crl: CRLS = None
     tsa: TSA = None
     tsa_anchor: TSA_ANCHORS = None
+
+    def check(self) -> None:
+        """Refuse options that have no meaning together."""
+        if self.tsa_anchor and self.tsa is None:
+            ui.usage("--tsa-anchor without --tsa")

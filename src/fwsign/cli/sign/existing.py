@@ -56,6 +56,7 @@ def check(
     *,
     force: bool,
     heads: tuple[bytes, ...] = (ENVELOPE_HEAD,),
+    instead: str = "--output names another",
 ) -> None:
     """Refuse what must not be replaced, before any work; the write itself decides again.
 
@@ -64,6 +65,7 @@ def check(
         inputs: the files that are read for them.
         force: replace envelopes, but no other files.
         heads: the first bytes of what counts as an envelope here.
+        instead: the hint where a file would replace one that is read.
     """
     seen: set[str] = set()
     read: dict[tuple[int, int] | None, Path] = {}
@@ -74,7 +76,7 @@ def check(
         if path == STREAM:
             continue
         if found := read.get(_identity(path)):
-            ui.usage(f"{path} would replace {found}, which is read", "--output names another")
+            ui.usage(f"{path} would replace {found}, which is read", instead)
         if (place := os.path.realpath(path)) in seen:
             ui.usage(f"two files would become {path}", "sign them in two calls")
         seen.add(place)

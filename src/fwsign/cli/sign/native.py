@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fwsign import native
-from fwsign.cli import approvals, inputs, ui
+from fwsign.cli import approvals, inputs, outputs, ui
 from fwsign.cli.sign.naming import assign
 from fwsign.errors import Failed, FwsignError, Tampered
 from fwsign.files import io_error, read_bytes, write_atomic
@@ -119,9 +119,11 @@ def signed(
             ask = inputs.passphrase_source(source, f"the key {uri}", "--native-pass")
             keys.append(open_key(uri, ask))
             logins.callback(keys[-1].close)
+        otp = None if wish.otp is None else _otp(wish.otp, keys, force=force)
         made = {file: _made(plan, file, keys, log, force=force) for file in plan.outputs}
-        if wish.otp is not None:
-            _write_otp(wish.otp, [key.public_key for key in keys], force=force)
+        if wish.otp is not None and otp is not None:
+            write_atomic(wish.otp, otp, overwrite=force)
+            ui.note(f"{wish.otp}: for picotool otp load, which cannot be undone")
         yield [[_moved(one, plan, made) for one in group] for group in groups]
 
 
@@ -172,18 +174,21 @@ def _made(
     return found
 
 
-def _write_otp(path: Path, publics: Sequence[Any], *, force: bool) -> None:
-    """Write what `picotool otp load` burns; the same content that is there already stays."""
+def _otp(path: Path, keys: "Sequence[HeldKey]", *, force: bool) -> bytes | None:
+    """Return what `picotool otp load` burns; None if it is there already.
+
+    It is asked before anything is signed: another file there is refused.
+    """
     from fwsign.native.rp2350 import otp_json  # few releases are for this chip
 
-    text = otp_json(publics)
+    data = otp_json([key.public_key for key in keys]).encode()
     if not force and os.path.lexists(path):
-        if _read(path) == text.encode():
-            return
+        if _read(path) == data:
+            return None
         hint = "--native-otp names another file, --force replaces this one"
         raise Failed("io.exists", f"{path} exists already, with other content", hint=hint)
-    write_atomic(path, text.encode(), overwrite=force)
-    ui.note(f"{path}: for picotool otp load, which cannot be undone")
+    outputs.check(path, overwrite=True)
+    return data
 
 
 def _lines(

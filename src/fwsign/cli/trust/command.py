@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from fwsign.cli import approvals, inputs, ui
+from fwsign.cli import approvals, inputs, outputs, ui
 from fwsign.cli import config as settings
 from fwsign.cli.command import Command, Group, examples
 from fwsign.cli.device.command import CONFIG, device_signer, load_device
@@ -134,6 +134,7 @@ def make(
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
 
+    outputs.check(output)
     old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")

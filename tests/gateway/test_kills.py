@@ -208,7 +208,8 @@ def test_all_is_synced_before_it_counts(tmp_path: Path) -> None:
             assert found[1] in synced or old in synced, line  # the name that is moved
             synced -= {found[1], found[3]}
             renames.append(new.removeprefix(str(gateway.target)))
-    assert [one.split("/")[1] for one in renames] == ["versions", "current"]
+    assert [one.split("/")[1] for one in renames] == [".fwsign", "versions", "current"]
+    assert renames[0] == "/.fwsign/stage/envelope"
     directories = {str(gateway.target), f"{gateway.target}/versions", str(tmp_path)}
     assert directories <= synced
     assert any(path.endswith("stage/files/app.tar") for path in made)

@@ -2,15 +2,19 @@
 
 import importlib.util
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from cli.kit import refused, run
 from collect.kit import chain_of, devices_ca, sqlite_address
 from collect.server_kit import Place, make_place, pem_files, reporting_gateway
+from fwsign.collect.app import CollectorApp
 from fwsign.gateway.config.device import load
 from fwsign.gateway.report.spool import SPOOL, SpoolPlace
 from fwsign.memory.state import State
@@ -44,6 +48,20 @@ class TestCollect:
         found = run("collect", *place.options(f"postgresql://fleet@/fleet?host={tmp_path}"))
         assert found.status == 5
         assert found.errors[0].startswith("error: the store postgresql://local socket/fleet: ")
+
+    @pytest.mark.parametrize("one", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_that_comes_early_ends_it(
+        self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: signal.Signals
+    ) -> None:
+        def asgi(app: CollectorApp, *routes: BaseRoute) -> Starlette:
+            signal.raise_signal(one)
+            return made(app, *routes)
+
+        made = CollectorApp.asgi
+        monkeypatch.setattr(CollectorApp, "asgi", asgi)
+        found = run("collect", *place.options(sqlite_address(tmp_path)))
+        assert (found.status, found.err) == (0, "fwsign: stopped\n")
+        assert found.out.startswith("https://127.0.0.1:")
 
     def test_libraries_that_are_not_there_are_named(
         self, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,7 @@
 """`fwsign collect`: the server that takes the receipts of a fleet."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
@@ -211,8 +211,15 @@ def collect(
         routes = _routes(opened, clients, looking)
         listener = listening(listen)
         address = address_of(listener)
-        with intake, stopped_by_signals(lambda: None):  # uvicorn has handlers of its own meanwhile
-            serve(listener, context, app.asgi(*routes), lambda _: _say(address))
+        early: list[bool] = []  # signals before uvicorn has its own handlers
+
+        def ready(stop: Callable[[], None]) -> None:
+            _say(address)
+            if early:
+                stop()
+
+        with intake, stopped_by_signals(lambda: early.append(True)):
+            serve(listener, context, app.asgi(*routes), ready)
     ui.note("stopped")
 
 

@@ -15,15 +15,31 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from synthetic import NOW, manifest_of, version_of
+from synthetic import NOW, VENDOR, manifest_of, version_of
 
 from fwsign.collect.store import FleetStore, open_store
 from fwsign.fleet.answer import FleetAsked, find_answer
+from fwsign.fleet.own import OwnRelease
 from fwsign.fleet.questions import DeviceFilter, Questions
 from fwsign.fleet.web import FleetPages
 
 WHEN = datetime.fromtimestamp(NOW, UTC)
 SILENCE = timedelta(7)
+ADVISORY = "CVE-2026-1040"
+PRODUCT = "gateway-x1"
+OWN = tuple(
+    OwnRelease(
+        manifest_of(PRODUCT, number),
+        VENDOR,
+        PRODUCT,
+        version_of(number),
+        number,
+        None,
+        (ADVISORY,) if number == 40 else (),
+    )
+    for number in range(1, 41)
+)
+"""The releases up to that which names the advisory, as a manufacturer's envelopes say them."""
 
 
 def main() -> None:
@@ -60,7 +76,7 @@ def questions(store: FleetStore) -> dict[str, Callable[[], object]]:
         return call
 
     newest, old = DeviceFilter(version=version_of(40)), DeviceFilter(version=version_of(37))
-    manifest = manifest_of("gateway-x1", 40).hex()
+    manifest = manifest_of(PRODUCT, 40).hex()
     return {
         "how many devices run which release": asked(lambda one: one.releases()),
         "which devices run version X, all of them": asked(lambda one: one.devices(newest)),
@@ -68,7 +84,7 @@ def questions(store: FleetStore) -> dict[str, Callable[[], object]]:
         "which devices are silent": asked(lambda one: one.devices(DeviceFilter(silent=True))),
         "the history of one device": asked(lambda one: one.events("gw-012345")),
         "the answer within 24 hours": asked(
-            lambda one: find_answer(one, FleetAsked("CVE-2026-1040"), "bench", "7 days")
+            lambda one: find_answer(one, FleetAsked(ADVISORY, own=OWN), "bench", "7 days")
         ),
         "the page, counted anew": page("/"),
         "the page's list of a release": page("/fleet/devices", kind=f"release:{manifest}"),

@@ -123,10 +123,10 @@ def make(
     who.check()
     evidence.check()
     now, settings, path = inputs.now(), config.load(), say.path
-    outputs.check(path)
     found = making.find_signers(who.pki, who.signer, who.key, who.chain, evidence.crl or ())
     wanted = making.WantedPermit(say.device, say.release, inputs.parse_time(say.expires, now), now)
     permit = making.permit_for(wanted, found[0].anchor, allow_example_keys=allow_example_keys)
+    outputs.check(path)
     terms = SigningTerms(
         now=now,
         stamping=time_stamping(evidence, found[0]),

@@ -134,7 +134,6 @@ def make(
     from fwsign.files import write_atomic
     from fwsign.signing.trust_update import make_update
 
-    outputs.check(output)
     old = lists.read_list(base) if base else None
     if base and (vendor or product):
         ui.usage("--from says vendor and product")
@@ -142,6 +141,7 @@ def make(
     floors = _floors(floor, floor_time)
     changes = lists.Changes(release or (), trust or (), tsa or (), remove or (), require, floors)
     update = lists.changed(start, changes)
+    outputs.check(output)
     signers = _signers(key, pass_)
     data = make_update(update, signers)
     approvals.record_update(output, data, update, zip(signers, key or (), strict=True))

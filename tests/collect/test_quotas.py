@@ -10,6 +10,7 @@ import pytest
 
 from collect.kit import Chain, Taker, chain_of, collector, devices_root, release, sqlite_address
 from collect.postgres import Postgres, emptied
+from fwsign.cli.collect_quotas import QuotaOptions
 from fwsign.collect.broker import BrokerIntake, BrokerPlace
 from fwsign.collect.clients import Clients, HeldCrls, split_roots
 from fwsign.collect.quotas import DAY, LATER_SECONDS, Quotas
@@ -79,6 +80,11 @@ def problems(store: FleetStore) -> list[tuple[str | None, str]]:
         found = [(one.device, one.detail) for one in questions.problems() if one.kind == "limit"]
         assert questions.totals().problems.get("limit", 0) == len(found)
     return found
+
+
+def test_the_options_have_the_defaults_of_the_collector() -> None:
+    """They are written twice, so that the help needs no import of the collector."""
+    assert QuotaOptions().quotas() == Quotas()
 
 
 # --- boards --------------------------------------------------------------------------------------

@@ -117,6 +117,7 @@ class Account:
         """
         new = [one for one in lines if bytes.fromhex(one.receipt.digest) not in known]
         boards = self._new_boards(new, device)
+        self._gateway |= any(device_of(one.receipt.content) is not None for one in new)
         count, size, seen = self._lines, self._size, set[str]()
         fresh = iter(new)
         following = next(fresh, None)
@@ -125,8 +126,7 @@ class Account:
                 continue  # it is stored
             following = next(fresh, None)
             count, size = count + 1, size + _size(one)
-            self._gateway |= device_of(one.receipt.content) is not None
-            board = board_of(one.receipt.content)
+            board = board_of(one.receipt.content) if boards else ""
             if board in boards and board not in seen:
                 seen.add(board)
                 self._named[one.receipt.digest] = board
@@ -138,17 +138,21 @@ class Account:
     def _reached(self, count: int, size: int, boards: int) -> QuotaLimit | None:
         """Return the limit that would be passed by so many lines, bytes and boards."""
         most, total = self._quotas, self._total + size - self._size
+        at_most = most.gateway_boards if self._gateway else most.boards
+        is_full = count > most.day_lines or size > most.day_bytes or total > most.total_bytes
+        if not is_full and boards <= max(at_most, self._boards):
+            return None
         of = "boards of a gateway" if self._gateway else "boards"
         limits = (
             QuotaLimit("lines in a day", count, most.day_lines, daily=True),
             QuotaLimit("bytes in a day", size, most.day_bytes, daily=True),
             QuotaLimit("bytes", total, most.total_bytes),
-            QuotaLimit(of, boards, most.gateway_boards if self._gateway else most.boards),
+            QuotaLimit(of, boards, at_most),
         )
         # What only a person can lift is told first.
         passed = [one for one in limits if one.found > one.most]
         passed = [one for one in passed if one.words != of or boards > self._boards]
-        return min(passed, key=lambda one: one.daily, default=None)
+        return min(passed, key=lambda one: one.daily)
 
     def begin_chain(self) -> bool:
         """Count a chain that begins; tell whether it may, and note the limit if it may not."""
@@ -209,4 +213,4 @@ class Account:
 
 
 def _size(one: NewLine) -> int:
-    return len(one.line.encode()) + 1
+    return (len(one.line) if one.line.isascii() else len(one.line.encode())) + 1

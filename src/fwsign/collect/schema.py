@@ -114,7 +114,6 @@ INDEXES: Final[Mapping[str, str]] = MappingProxyType(
         "running_by_board": "running (board) WHERE board <> ''",
         "running_refused": "running (code) WHERE code IS NOT NULL",
         "taken_by_time": "taken (manifest, at)",
-        "taken_by_board": "taken (board, manifest) WHERE board <> ''",
         "receipts_by_board": "receipts (board) WHERE board IS NOT NULL",
         "receipts_refused": "receipts (code, received) WHERE code IS NOT NULL",
         "devices_by_time": "devices (last_heard)",

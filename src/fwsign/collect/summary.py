@@ -68,11 +68,12 @@ def note(run: FleetRun, line: CountedLine) -> None:
     content, flash = line.content, line.content.get("kind") == "flash"
     board = board_of(content)
     result = column(content.get("result"))
-    placed = _placed(run, line, result)
+    at = believed_time(content, line.received)
+    placed = _placed(run, line, result, at)
     if placed.get("manifest") is not None and result in _IN_PLACE and (board or not flash):
         run.rows(
             "INSERT INTO taken VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            *(placed["manifest"], line.device, board, believed_time(content, line.received)),
+            *(placed["manifest"], line.device, board, at),
         )
     if not line.newest:
         return
@@ -82,8 +83,8 @@ def note(run: FleetRun, line: CountedLine) -> None:
             return  # nobody knows which board it was, or it was simulated
     ended: dict[str, object] = {}
     if result not in _NO_ACTION:
-        told = {"ended": believed_time(content, line.received), "last": line.receipt}
-        ended = {"result": result, "code": column(content.get("code")), **told}
+        code = column(content.get("code"))
+        ended = {"result": result, "code": code, "ended": at, "last": line.receipt}
     _upsert(run, line, board, {"state": "unknown"}, {**ended, **placed})
 
 
@@ -93,11 +94,14 @@ def board_of(content: Mapping[str, Any]) -> str:
     return "" if board.get("simulated") else column(board.get("identity")) or ""
 
 
-def _placed(run: FleetRun, line: CountedLine, result: str | None) -> dict[str, object]:
-    """Return the columns about the release that is in place after a line; none if it says none."""
+def _placed(run: FleetRun, line: CountedLine, result: str | None, at: int) -> dict[str, object]:
+    """Return the columns about the release that is in place after a line; none if it says none.
+
+    `at` is the believed time of the line.
+    """
     content = line.content
     told = {"since": clock(content), "receipt": line.receipt, "signed": int(line.signed)}
-    told["placed"] = believed_time(content, line.received)
+    told["placed"] = at
     if result in _IN_PLACE:
         found = release_columns(content)
         if result == "stays" and found["manifest"] is None:  # the line has its digest alone

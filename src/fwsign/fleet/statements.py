@@ -80,10 +80,9 @@ MOVED: Final = """
 """Boards that several stations flashed."""
 SPAN: Final = "SELECT min(at), max(at) FROM taken WHERE manifest = ?"
 TAKEN: Final = """
-    SELECT (t.at / ?) * ? AS step, count(*) FROM taken t
-    WHERE t.manifest = ? AND (t.board = '' OR NOT EXISTS (
-        SELECT 1 FROM taken o WHERE o.board = t.board AND o.board <> ''
-            AND o.manifest = t.manifest AND (o.at, o.device) < (t.at, t.device)))
+    SELECT (t.at / ?) * ? AS step, count(*) FROM (
+        SELECT min(at) AS at FROM taken WHERE manifest = ?
+        GROUP BY board, CASE WHEN board = '' THEN device ELSE 0 END) t
     GROUP BY step ORDER BY step"""
 """A board takes a release once, though several stations may flash it."""
 NUMBER: Final = "SELECT device FROM devices WHERE name = ?"

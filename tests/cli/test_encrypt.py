@@ -16,6 +16,7 @@ from fwsign.cli import inputs
 from fwsign.cli.show import native
 from fwsign.cli.sign import written
 from fwsign.errors import Failed
+from fwsign.files import write_atomic
 from fwsign.format.component import keys_uri
 from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
 from fwsign.format.native import StatedNative
@@ -662,7 +663,7 @@ def test_two_that_sign_one_file_at_once_take_turns(
 ) -> None:
     monkeypatch.chdir(groups)
     sign()
-    write, tries = written.write_atomic, []
+    write, tries = write_atomic, []
 
     def between(path: Path, data: bytes, **more: Any) -> None:
         handle = os.open(groups, os.O_RDONLY)

@@ -211,8 +211,7 @@ BLOCK_SIZE: TypeAlias = Annotated[
         metavar="N",
         callback=_block_size,
         help="Bytes of the blocks that devices check one by one as they arrive, a power of two "
-        "from 4096; for files larger than one. 0: none. Default: 16384 for files above 1 MiB, "
-        "twice that for files above 16 MiB, and so on with each four times of it.",
+        "from 4096; for files larger than one. 0: none. Default: by size, from 1 MiB on.",
     ),
 ]
 DEVICE_DATA: TypeAlias = Annotated[

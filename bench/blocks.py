@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure the bytes that a gateway fetches for a small change of a 10 MB payload.
 
-usage: blocks.py [--quick]        prints a table in Markdown
+usage: blocks.py [--quick | --sizes]        prints a table in Markdown
+
+With --sizes: 440 bytes come into files of 1 MiB to 1 GiB, with blocks of several sizes.
 
 Payloads: an application as a tar archive, of Python's own library; a firmware, laid out as a linker
 does it. Changes: a constant, some more lines in a file or bytes in a function. fwsign's part is
@@ -31,6 +33,7 @@ from fwsign.format.blocks import encode_blocks
 from fwsign.format.component import Component, Digest
 from fwsign.format.payload import Blocks, receive
 from fwsign.gateway.target.reuse import reusing
+from fwsign.signing.release import usual_block_size
 
 MIB = 1024 * 1024
 SIZE = 10 * MIB
@@ -72,6 +75,9 @@ class Counting:
 
 def main() -> None:
     """Measure, and print the table."""
+    if "--sizes" in sys.argv[1:]:
+        by_size()
+        return
     quick = "--quick" in sys.argv[1:]
     print("| change of 10 MB | blocks of | fetched | requests | list | seconds |")
     print("|---|---|---|---|---|---|")
@@ -117,6 +123,28 @@ def measure(pair: Pair, size: int, scratch: Path) -> tuple[int, int, int, float]
     if sink.getvalue() != new:
         raise SystemExit("bench: error: another payload")
     return server.bytes, server.requests, len(encode_blocks(blocks)), seconds
+
+
+def by_size() -> None:
+    """Measure payloads of several sizes; print bytes fetched, the list, and both together."""
+    print("| payload | blocks of | fetched | list | together | |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory(prefix="fwsign-blocks-") as name:
+        for size in (MIB + 1, 10 * MIB, 100 * MIB, 1024 * MIB):
+            pieces = random.Random(1)  # noqa: S311 - the same payload each time
+            steps = range(0, size, MIB)
+            old = b"".join(pieces.randbytes(min(MIB, size - at)) for at in steps)
+            # What comes in moves the rest by whole records, as in an archive.
+            pair = Pair("", old, old[: size // 3] + bytes(512) + old[size // 3 :])
+            usual = usual_block_size(size)
+            for block in sorted({usual // 4, usual // 2, usual, 2 * usual, 64 * 1024} - {2048}):
+                fetched, _, listed, _ = measure(pair, block, Path(name))
+                mark = "usual" if block == usual else ""
+                print(
+                    f"| {size // MIB} MiB | {block // 1024} KiB | {fetched} | {listed} "
+                    f"| {fetched + listed} | {mark} |",
+                    flush=True,
+                )
 
 
 # --- payloads -------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from fwsign.format.kinds import file_identifier
 from fwsign.format.payload import receive
 from fwsign.keys.agreement import FileAgreement
 from fwsign.signing.encrypting import EncryptedPayload, encrypt
-from fwsign.signing.release import BLOCK_SIZE, LISTED_ABOVE
+from fwsign.signing.release import LISTED_ABOVE, usual_block_size
 
 MIB = 1024 * 1024
 GROUP = ec.generate_private_key(ec.SECP256R1())
@@ -39,7 +39,8 @@ def encrypt_file(plain: Path, secret: Path) -> EncryptedPayload:
     """Encrypt a file as `fwsign sign` does."""
     with plain.open("rb") as source, secret.open("wb") as sink:
         key = [GROUP.public_key()]
-        return encrypt(source, sink, key, whole=LISTED_ABOVE, block_size=BLOCK_SIZE)
+        block_size = usual_block_size(plain.stat().st_size)
+        return encrypt(source, sink, key, whole=LISTED_ABOVE, block_size=block_size)
 
 
 def decrypt_file(made: EncryptedPayload, secret: Path, target: Path) -> None:
@@ -47,7 +48,8 @@ def decrypt_file(made: EncryptedPayload, secret: Path, target: Path) -> None:
     part = Component(file_identifier("x"), made.image, made.size, "x.enc", made.encrypted)
     recipients = decode_recipients(part, made.encrypted, made.wrapped)
     key = unwrap(part, made.encrypted, recipients, [FileAgreement(GROUP)])
-    cipher = BlockCipher(key, made.encrypted.nonce, made.encrypted.size, BLOCK_SIZE)
+    size = made.encrypted.size
+    cipher = BlockCipher(key, made.encrypted.nonce, size, made.blocks.size if made.blocks else size)
     with secret.open("rb", buffering=0) as source, target.open("wb", buffering=0) as sink:
         receive(part, source, sink, made.blocks, cipher)
 

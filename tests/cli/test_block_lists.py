@@ -13,8 +13,10 @@ from blocks_kit import list_of
 from cli.kit import good, refused, run
 from fwsign import reading
 from fwsign.cli import payloads
+from fwsign.format.blocks import MAX_BLOCK_SIZE, is_block_size
 from fwsign.format.envelope import decode_envelope
 from fwsign.format.payload import CHUNK_SIZE
+from fwsign.signing.release import _size_of, usual_block_size
 
 LARGE = b"".join(index.to_bytes(4, "big") for index in range(1024 * 1024))  # 4 MiB
 OTHER = "this is not the file that was signed; fetch it again"
@@ -38,8 +40,8 @@ def changed(at: int, size: int = len(LARGE)) -> bytes:
 
 class TestSign:
     @pytest.mark.usefixtures("large")
-    def test_above_1_mib_a_list_of_64_kib_blocks_is_made(self) -> None:
-        assert integrated("large.bin.suit") == {"#blocks-0": list_of(LARGE, 65536)}
+    def test_above_1_mib_a_list_of_16_kib_blocks_is_made(self) -> None:
+        assert integrated("large.bin.suit") == {"#blocks-0": list_of(LARGE, 16384)}
 
     @pytest.mark.parametrize(("size", "lists"), [(1024 * 1024, 0), (1024 * 1024 + 1, 1)])
     def test_up_to_1_mib_none_is_made(self, project: Path, size: int, lists: int) -> None:
@@ -87,8 +89,8 @@ class TestSign:
         (large / "later.bin").write_bytes(LARGE[::-1])
         good("sign", "build.bin", "large.bin", "later.bin", "--output", "all.suit")
         assert integrated("all.suit") == {
-            "#blocks-1": list_of(LARGE, 65536),
-            "#blocks-2": list_of(LARGE[::-1], 65536),
+            "#blocks-1": list_of(LARGE, 16384),
+            "#blocks-2": list_of(LARGE[::-1], 16384),
         }
         assert good("verify", "all.suit").count(", by its block list\n") == 2
         (large / "later.bin").write_bytes(LARGE)
@@ -111,9 +113,55 @@ class TestSign:
         refused(
             run("sign", "large.bin"),
             5,
-            "the block list of large.bin has 2058 bytes, at most 1000 fit into an envelope: 65536 "
+            "the block list of large.bin has 8200 bytes, at most 1000 fit into an envelope: 16384 "
             "bytes are too small for its blocks",
         )
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("size", "block"),
+    [
+        (0, 16),
+        (MIB + 1, 16),
+        (10 * MIB, 16),
+        (16 * MIB, 16),
+        (16 * MIB + 1, 32),
+        (64 * MIB, 32),
+        (64 * MIB + 1, 64),
+        (256 * MIB, 64),
+        (1024 * MIB, 128),
+        (1024 * MIB + 1, 256),
+        (1 << 53, 16 * 1024),
+    ],
+)
+def test_a_list_is_no_longer_than_two_blocks(size: int, block: int) -> None:
+    found = usual_block_size(size)
+    assert found == block * 1024
+    assert is_block_size(found)
+    count = -(-size // found)
+    assert 32 * count <= 2 * found or found == MAX_BLOCK_SIZE
+    if block > 16:
+        assert 32 * -(-size // (found // 2)) > found
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+def test_what_tells_no_size_before_its_end_gets_64_kib(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "nowhere"):
+        assert usual_block_size(_size_of(tmp_path / name)) == 65536
+    (tmp_path / "file").write_bytes(bytes(5))
+    assert _size_of(tmp_path / "file") == 5
+
+
+def test_a_larger_file_has_larger_blocks(project: Path) -> None:
+    with (project / "big.bin").open("wb") as file:
+        file.truncate(16 * MIB + 1)
+    good("sign", "big.bin")
+    assert integrated("big.bin.suit") == {"#blocks-0": list_of(bytes(16 * MIB + 1), 32768)}
+    good("verify", "big.bin.suit")
 
 
 @pytest.mark.usefixtures("large")
@@ -131,7 +179,7 @@ class TestVerify:
             (project / "build.bin").unlink(missing_ok=True)
 
     @pytest.mark.parametrize("cores", [1, 2, 7])
-    @pytest.mark.parametrize("at", [0, 65535, 65536, 1024 * 1024, len(LARGE) - 1])
+    @pytest.mark.parametrize("at", [0, 16383, 16384, 1024 * 1024, len(LARGE) - 1])
     def test_a_changed_byte_is_found_and_no_thread_stays(
         self, monkeypatch: pytest.MonkeyPatch, cores: int, at: int
     ) -> None:
@@ -139,14 +187,14 @@ class TestVerify:
         Path("large.bin").write_bytes(changed(at))
         before = threading.active_count()
         found = run("verify", "large.bin.suit")
-        block = at // 65536
+        block = at // 16384
         assert (found.status, found.errors[1]) == (1, f"hint: {OTHER}")
-        assert f"block {block} of 65536 bytes, at offset {block * 65536}, " in found.errors[0]
+        assert f"block {block} of 16384 bytes, at offset {block * 16384}, " in found.errors[0]
         assert threading.active_count() == before
 
     def test_the_first_bad_block_is_the_one_named(self) -> None:
         bad = bytearray(LARGE)
-        for at in range(0, len(LARGE), 65536):
+        for at in range(0, len(LARGE), 16384):
             bad[at] ^= 1
         Path("large.bin").write_bytes(bad)
         assert "block 0 of" in run("verify", "large.bin.suit").errors[0]

@@ -1,8 +1,10 @@
 """Confidential payloads on the command line: who gets them, who may read them, and who is told."""
 
+import itertools
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,18 @@ import pytest
 from cli.kit import SAMPLES, good, program, refused, run, tree
 from fwsign.cli import inputs
 from fwsign.cli.show import native
+from fwsign.cli.sign import written
+from fwsign.errors import Failed
+from fwsign.files import write_atomic
 from fwsign.format.component import keys_uri
 from fwsign.format.envelope import Envelope, decode_envelope, encode_envelope
 from fwsign.format.native import StatedNative
 from fwsign.format.opening import decode_content
 from secret_kit import described, encrypted
 from support import NOW, make_ca, make_envelope, make_leaf, require_package
+
+if os.name == "posix":
+    import fcntl
 
 SECRET = b"".join(b"the secret of line %d\n" % number for number in range(4000))
 KEY = "pki/private/gateways.key"
@@ -553,3 +561,129 @@ def _limit() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (160 << 20, 160 << 20))
+
+
+# --- two files, one pair --------------------------------------------------------------------
+
+AGAIN = ("sign", "secret.bin", "--encrypt-to", "gateways", "--force")
+TORN = "where a run of fwsign sign was stopped, sign again with --force"
+posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
+
+
+def pair() -> tuple[bytes, bytes]:
+    return Path("secret.bin.suit").read_bytes(), Path("secret.bin.enc").read_bytes()
+
+
+def fits() -> bool:
+    """Tell whether envelope and ciphertext are of one signing; if not, the hint says what to do."""
+    found = run("verify", "secret.bin.suit", "--decrypt", KEY)
+    if found.status == 0:
+        return True
+    assert found.status == 1, found
+    assert "the signed one is" in found.errors[0], found
+    assert TORN in found.errors[1], found
+    return False
+
+
+@posix
+def test_a_kill_at_each_step_leaves_a_pair_or_a_refusal_that_helps(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(groups)
+    sign()
+    old, states, step = pair(), [], 0
+    while True:
+        for name, data in zip(("secret.bin.suit", "secret.bin.enc"), old, strict=True):
+            Path(name).write_bytes(data)
+        child = os.fork()
+        if child == 0:  # it dies before or after the rename of this number, as by SIGKILL
+            _die_at(step)
+            try:
+                run(*AGAIN)
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        new = pair()
+        states.append((new[0] != old[0], new[1] != old[1], fits()))
+        assert states[-1][2] is (states[-1][0] is states[-1][1])
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+        step += 1
+    assert states[0] == (False, False, True)
+    assert (False, True, False) in states  # the one moment in which it is torn
+    assert states[-1] == (True, True, True)
+    good(*AGAIN)
+    assert fits()
+
+
+def _die_at(step: int) -> None:
+    """Let this process die before (even steps) or after a rename."""
+    rename, seen = Path.replace, itertools.count()
+
+    def replace(self: Path, target: Path) -> Path:
+        if next(seen) == step:
+            os._exit(9)
+        done = rename(self, target)
+        if next(seen) == step:
+            os._exit(9)
+        return done
+
+    Path.replace = replace  # type: ignore[method-assign, assignment]
+
+
+@posix
+def test_a_full_disk_after_the_ciphertext_says_what_to_do(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(groups)
+    sign()
+    old = pair()
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise Failed("io.full", f"cannot write {path}: no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fwsign.cli.sign.written.write_atomic", full)
+        hint = "the new ciphertext is there, and fits the new envelope alone; the same command"
+        message = "cannot write secret.bin.suit: no space left on device"
+        found = run(*AGAIN)
+        refused(found, 5, message, f"{hint} with --force signs anew")
+        found = run(*AGAIN, "--json")
+        assert found.status == 5
+        assert hint in json.loads(found.out)["hint"]
+    assert pair()[0] == old[0]
+    assert not fits()
+    good(*AGAIN)
+    assert fits()
+
+
+@posix
+def test_two_that_sign_one_file_at_once_take_turns(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(groups)
+    sign()
+    write, tries = write_atomic, []
+
+    def between(path: Path, data: bytes, **more: Any) -> None:
+        handle = os.open(groups, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tries.append("waits")
+        finally:
+            os.close(handle)
+        write(path, data, **more)
+
+    monkeypatch.setattr(written, "write_atomic", between)
+    good(*AGAIN)
+    assert tries == ["waits"]
+    handle = os.open(groups, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is free again
+    os.close(handle)
+    monkeypatch.setattr(written, "write_atomic", write)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(program, *AGAIN, cwd=groups) for _ in range(2)]
+    assert [one.result().returncode for one in both] == [0, 0]
+    assert fits()
+    assert not [one for one in groups.iterdir() if one.name.startswith((".secret", ".lock"))]

@@ -50,12 +50,12 @@ COMMANDS: list[Case] = [
     ("rollout simulate FILE", "channel", CODES, {}),
     ("hint FILE --to mqtts://127.0.0.1", "channel", CODES, {}),
     ("permit show FILE", "permit", CODES, {}),
-    ("trust show FILE", "trust", CODES, {}),
+    ("trust show FILE", "trust", CODES, {"suit": INSTALL["suit"]}),
 ]
 ON_DEVICES: list[Case] = [
     ("install FILE", "suit", {**CODES, "channel": "", "trust": POLICY}, INSTALL),
     ("install x.suit --permit FILE", "permit", {**CODES, "channel": EKU, "trust": POLICY}, INSTALL),
-    ("trust apply FILE", "trust", CODES, {}),
+    ("trust apply FILE", "trust", CODES, {"suit": INSTALL["suit"]}),
 ]
 
 

@@ -148,7 +148,7 @@ def test_a_release_is_not_applied_as_a_trust_update(device: Path) -> None:
     del device
     good("sign", "build.bin")
     found = run("trust", "apply", "build.bin.suit", "--config", "device.toml")
-    hint = "releases are installed: fwsign install ENVELOPE"
+    hint = "it is a release, and no trust update: fwsign install build.bin.suit"
     refused(found, 4, "this is a release, not a trust update", hint)
 
 

@@ -1,5 +1,6 @@
 """Buckets of real servers: SeaweedFS, moto, and localbucket, which ignores If-Match."""
 
+import io
 import itertools
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from fwsign.publish.bucket import Bucket, _is_lacking, open_bucket
 from fwsign.publish.places import open_store
 from fwsign.publish.store import missing
 from publish.contract import BIG, Basics, Contract
-from publish_kit import Scene
+from publish_kit import Scene, missing_of
 from support import refused, require_package
 
 COUNT = itertools.count()
@@ -254,16 +255,14 @@ def test_headers_let_caches_keep_what_never_changes(
             assert answer.headers["Cache-Control"] == expected
 
 
-SERVERS = pytest.mark.parametrize(
-    ("server", "scheme"),
-    [
-        ("seaweed", "s3"),
-        ("moto_address", "s3"),
-        ("careless", "s3"),
-        ("azure_address", "az"),
-        ("google_address", "gs"),
-    ],
+SERVER_NAMES = (
+    ("seaweed", "s3"),
+    ("moto_address", "s3"),
+    ("careless", "s3"),
+    ("azure_address", "az"),
+    ("google_address", "gs"),
 )
+SERVERS = pytest.mark.parametrize(("server", "scheme"), SERVER_NAMES)
 
 
 @SERVERS
@@ -309,6 +308,39 @@ def test_two_first_publishers(
     else:
         with refused("state.conflict"):
             store.replace("stable.channel", b"ours", None)
+
+
+@pytest.fixture(params=SERVER_NAMES, ids=lambda one: one[0])
+def store(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Bucket:
+    """Return an empty prefix on each server."""
+    server, scheme = request.param
+    return opened(request.getfixturevalue(server), monkeypatch, tmp_path, scheme)
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_found(store: Bucket, scene: Scene) -> None:
+    given = scene.release(100)
+    (path,) = given.payloads
+    size = given.payloads[path].component.size
+    for wrong, check in ((b"x" * (size - 1), False), (b"x" * size, True)):
+        store.delete(path)
+        assert store.put_absent(path, io.BytesIO(wrong), len(wrong))
+        done = scene.publish(store, given, scene.channel(1, given), check=check)
+        assert done.outcomes[path] == "repaired"
+        assert missing_of(store) == []
+
+
+def test_nothing_is_sent_again(
+    store: Bucket, monkeypatch: pytest.MonkeyPatch, scene: Scene
+) -> None:
+    given = scene.release(100)
+    channel = scene.channel(1, given)
+    scene.publish(store, given, channel)
+    monkeypatch.setattr("fwsign.publish.bucket.obstore.put", None)
+    again = scene.publish(store, given, channel)
+    assert set(again.outcomes.values()) == {"there"}
+    assert again.guarded is None
 
 
 def test_only_the_status_says_what_a_store_lacks() -> None:

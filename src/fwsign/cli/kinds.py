@@ -29,6 +29,7 @@ _TAKERS: Final[dict[Kind, tuple[tuple[str, str], ...]]] = {
     "release": (
         ("publish", "fwsign publish {} --to PLACE"),
         ("install", "fwsign install {}"),
+        ("trust", "fwsign install {}"),
         ("", "fwsign verify {}"),
     ),
     "channel": (

@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,15 +30,17 @@ from fwsign.format.component import (
 from fwsign.format.envelope import bstr_digest
 from fwsign.format.kinds import check_identifier, check_name, name_of
 from fwsign.format.notice import fault
-from fwsign.format.payload import CHUNK_SIZE, Blocks, PayloadSource, measure
+from fwsign.format.payload import CHUNK_SIZE, SHA256_SIZE, Blocks, PayloadSource, measure
 from fwsign.format.text import Text, encode_text
 from fwsign.format.version import version_numbers
 from fwsign.signing.encrypting import EncryptedPayload, Encrypting, encrypt
 
 MAX_EMBEDDED_SIZE: Final = 16 * 1024 * 1024
 """Bytes of one payload inside an envelope: the largest flash of the known boards."""
-BLOCK_SIZE: Final = 64 * 1024
-"""Bytes of a block by default: the list is then a 2000th of the payload."""
+LEAST_BLOCK_SIZE: Final = 16 * 1024
+"""Bytes of a block at least, unless another size is typed; see `usual_block_size`."""
+UNKNOWN_SIZE: Final = 256 * 1024 * 1024
+"""The size that blocks are made for where none is known before the end, as of a pipe."""
 DEVICE_DATA: Final = "device-data.toml"
 """The reserved name of a policy for per-device data; see `fwsign.device_data.policy`."""
 NOTHING: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -102,7 +105,8 @@ def describe(
         embed: put the payloads into the envelope, at most 16 MiB each.
         base_url: a prefix for each name, for payloads that devices fetch.
         block_size: bytes of a block, for every payload larger than one block; 0 makes no block
-            lists. By default payloads above 1 MiB get 64 KiB blocks, those inside none.
+            lists. By default payloads above 1 MiB get blocks by `usual_block_size`, those inside
+            none.
         carried: uri -> bytes, for attachments of the text that go into the envelope.
         encryption: encrypts every payload that need not be inside.
         opener: opens each file once; what `read` raises, but an `OSError`, cancels all.
@@ -181,7 +185,7 @@ class _Measuring:
             self._integrated[uri] = memory.getvalue()
             return made
         typed = self._block_size
-        size = BLOCK_SIZE if typed is None else typed
+        size = usual_block_size(_size_of(path)) if typed is None else typed
         whole = typed or (LISTED_ABOVE if typed is None else MAX_BLOCK_SIZE)
         try:
             place = stored_name(uri, f"{name_of(file.identifier)}{ENCRYPTED}")
@@ -236,10 +240,35 @@ def _measure(
         with opener(path) as source:
             if block_size == 0:
                 return (*measure(source), None)
-            image, size, blocks = _measure_blocks(source, block_size or BLOCK_SIZE)
+            usual = block_size or usual_block_size(_size_of(path))
+            image, size, blocks = _measure_blocks(source, usual)
     except OSError as error:
         raise io_error(error, path) from error
     return image, size, blocks if size > (block_size or LISTED_ABOVE) else None
+
+
+def usual_block_size(size: int) -> int:
+    """Return the size of blocks for a payload: the smallest whose list is no longer than two.
+
+    A small change of a payload costs about two blocks and the list, so this is about the least that
+    can be fetched for it (ADR 49).
+
+    Args:
+        size: bytes of the payload.
+    """
+    block_size = LEAST_BLOCK_SIZE
+    while SHA256_SIZE * -(-size // block_size) > 2 * block_size and block_size < MAX_BLOCK_SIZE:
+        block_size *= 2
+    return block_size
+
+
+def _size_of(path: Path) -> int:
+    """Return a file's size before it is read, or one for what tells none, as a pipe."""
+    try:
+        facts = path.stat()
+    except OSError:  # the opener may know more
+        return UNKNOWN_SIZE
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else UNKNOWN_SIZE
 
 
 def _measure_blocks(source: PayloadSource, block_size: int) -> tuple[Digest, int, Blocks]:

@@ -153,7 +153,8 @@ def _sign_releases(
         # Without its line in the log nothing gets its name, the ciphertexts as little as the rest.
         approvals.record(log, _lines(envelopes, made, found), now)
         hidden.keep()
-    _write(order, made, who.pki, as_json=as_json)
+    with hidden.held():
+        _write(order, made, who.pki, hidden.torn, as_json=as_json)
 
 
 class _Order(NamedTuple):
@@ -214,10 +215,13 @@ def _show(order: _Order, *, as_json: bool) -> None:
     written.show_plan(pairs, order.found, kept, order.said, as_json=as_json)
 
 
-def _write(order: _Order, made: "Sequence[Made]", pki: Path | None, *, as_json: bool) -> None:
+def _write(
+    order: _Order, made: "Sequence[Made]", pki: Path | None, torn: str | None, *, as_json: bool
+) -> None:
     from fwsign.cli.sign import written
 
-    all_made = written.SignedFiles(order.envelopes, order.files, made, order.terms.now, order.said)
+    about = (order.envelopes, order.files, made, order.terms.now, order.said)
+    all_made = written.SignedFiles(*about, torn)
     written.write(all_made, pki=pki, force=order.terms.force, as_json=as_json)
 
 

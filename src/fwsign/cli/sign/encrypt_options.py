@@ -6,9 +6,10 @@ the signer, no part of it revoked or expired, and it has to be for the vendor of
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple, Self, TypeAlias
 
 import typer
 
@@ -33,6 +34,12 @@ ENCRYPT_TO: TypeAlias = Annotated[
         "repeat for several. fwsign sign writes FILE.enc beside the envelope.",
     ),
 ]
+
+
+TORN: Final = (
+    "the new ciphertext is there, and fits the new envelope alone; the same command with --force "
+    "signs anew"
+)
 
 
 class EncryptOptions(NamedTuple):
@@ -167,6 +174,10 @@ def _certificates(name: str, judges: Judges, now: "datetime") -> list[bytes]:
 class Ciphertexts:
     """The files of ciphertexts, which get their names together, or not at all; a context manager.
 
+    Envelopes get theirs in a moment after that, within `held`. So of two that sign the same file
+    at once, the pair of one is in place at the end. A kill in that moment leaves a ciphertext
+    beside an envelope that it does not fit; `fwsign verify` says what to do then.
+
     Args:
         keys: the public keys of the groups; none if nothing is encrypted.
         read: the files that are read, which no ciphertext replaces.
@@ -184,13 +195,16 @@ class Ciphertexts:
     ) -> None:
         self._keys, self._read = tuple(keys), read
         self._force, self._dry_run = force, dry_run
-        self._files = contextlib.ExitStack()
+        self._files, self._turns = contextlib.ExitStack(), contextlib.ExitStack()
+        self._places: set[Path] = set()
 
     def __enter__(self) -> Self:
         self._files.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self._turns.close()
         if error[0] is None and self._dry_run:
             return
         # After `keep` there is nothing left to do. Before it, no file gets its name.
@@ -205,12 +219,25 @@ class Ciphertexts:
         return Encrypting(self._keys, lambda name: self._place(envelope.parent / name))
 
     def keep(self) -> None:
-        """Give the files their names.
+        """Give the files their names; others that sign here wait from now to the end of `held`.
 
         Raises:
             Failed: `io.*`.
         """
+        for place in sorted(self._places):  # in the same order for all who wait
+            self._turns.enter_context(_taking_turns(place))
         self._files.pop_all().close()
+
+    @contextlib.contextmanager
+    def held(self) -> "Iterator[None]":
+        """Let the envelopes of these ciphertexts be written before anybody else's turn."""
+        with self._turns:
+            yield
+
+    @property
+    def torn(self) -> str | None:
+        """The hint for an envelope that could not be written after its ciphertext."""
+        return TORN if self._places else None
 
     @contextlib.contextmanager
     def _place(self, path: Path) -> "Iterator[PayloadSink]":
@@ -225,11 +252,28 @@ class Ciphertexts:
             )
         try:
             file = self._files.enter_context(atomic_writer(path, overwrite=self._force))
+            self._places.add(path.parent.resolve())
         except FwsignError as error:
             if error.code != "io.exists":
                 raise
             raise error.with_hint("--force replaces ciphertexts and envelopes that exist") from None
         yield file
+
+
+@contextlib.contextmanager
+def _taking_turns(directory: Path) -> "Iterator[None]":
+    """Wait for others that sign here. No file is left: the lock is the directory's own.
+
+    Where the system has no such locks, as on Windows, nobody waits.
+    """
+    from fwsign.files import wait_for
+
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            handle = os.open(directory, os.O_RDONLY)
+            held.callback(os.close, handle)
+            wait_for(handle)
+        yield
 
 
 class _Given(Exception):

@@ -211,7 +211,7 @@ BLOCK_SIZE: TypeAlias = Annotated[
         metavar="N",
         callback=_block_size,
         help="Bytes of the blocks that devices check one by one as they arrive, a power of two "
-        "from 4096; for files larger than one. 0: none. Default: 65536, for files above 1 MiB.",
+        "from 4096; for files larger than one. 0: none. Default: by size, from 1 MiB on.",
     ),
 ]
 DEVICE_DATA: TypeAlias = Annotated[

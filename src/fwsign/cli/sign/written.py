@@ -45,6 +45,7 @@ class SignedFiles(NamedTuple):
         signed: each envelope, with the result of verifying it.
         at: the time of signing.
         said: the remarks about the files themselves.
+        torn: the hint if an envelope cannot be written any more; None for the usual one.
     """
 
     envelopes: Sequence[Path]
@@ -52,6 +53,7 @@ class SignedFiles(NamedTuple):
     signed: "Sequence[Made]"
     at: datetime
     said: Sequence[str] = ()
+    torn: str | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -86,9 +88,10 @@ def write(made: SignedFiles, *, pki: Path | None, force: bool, as_json: bool) ->
                 write_atomic(path, one.envelope, overwrite=force or one.result == "refreshed")
             written.append(path)
     except FwsignError as error:
+        told = error.with_hint(made.torn) if made.torn else error
         if not as_json:
-            raise
-        _refuse_as_json(error, written)
+            raise told from error
+        _refuse_as_json(told, written)
     finally:  # if one fails, those before it are there and good
         if not as_json:
             for path in written:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from fwsign.cli import ui
 from fwsign.cli.payloads import check_blocks, opened
-from fwsign.errors import Failed
+from fwsign.errors import Failed, Tampered
 from fwsign.format.component import Component, is_inside
 from fwsign.format.payload import Blocks, PayloadSink, PayloadSource
 from fwsign.format.payload import receive as receive_payload
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fwsign.format.key_wrap import AgreementKey
 
 
+_OTHER_CIPHERTEXT: Final = ("tampered.payload-digest", "tampered.payload-size", "tampered.block")
 _NO_SINKS: Final[Mapping[str, PayloadSink]] = MappingProxyType({})
 
 
@@ -64,13 +65,28 @@ def receive(
         sink, blocks = sinks.get(component.name), list_used(release, component)
         if component.encrypted and keys:
             blocks = None  # the list says nothing of the plaintext
-        if blocks is not None and sink is None:
-            check_blocks(path, component, blocks, accept)
-        else:
-            with opened(path, accept) as source:
-                release.receive(component, source, sink, keys)
+        with _of_one_signing(component):
+            if blocks is not None and sink is None:
+                check_blocks(path, component, blocks, accept)
+            else:
+                with opened(path, accept) as source:
+                    release.receive(component, source, sink, keys)
         found[component.name] = path
     return found
+
+
+@contextlib.contextmanager
+def _of_one_signing(component: Component) -> Iterator[None]:
+    """Add to a refusal of ciphertext that each signing has its own, which a kill may have torn."""
+    try:
+        yield
+    except Tampered as error:
+        if component.encrypted is None or error.code not in _OTHER_CIPHERTEXT:
+            raise
+        raise error.with_hint(
+            "each signing encrypts anew: fetch envelope and ciphertext of the same one; where a "
+            "run of fwsign sign was stopped, sign again with --force"
+        ) from None
 
 
 def list_used(release: VerifiedRelease, component: Component) -> Blocks | None:

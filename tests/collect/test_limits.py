@@ -15,7 +15,7 @@ from collect.kit import chain_of, devices_ca, devices_root, sqlite_address
 from collect.server_kit import Collector, make_place
 from fwsign.collect import app as app_module
 from fwsign.collect import serve as serve_module
-from fwsign.collect import store as store_module
+from fwsign.collect import sqlite_file
 from fwsign.collect.app import CollectorApp
 from fwsign.collect.clients import Clients, HeldCrls, require_clients, split_roots
 from fwsign.collect.service import CollectorService, IntakeReply
@@ -193,7 +193,7 @@ def test_a_full_disk_stores_nothing_by_halves(
 
     device, address = chain_of("gw-1", 60), sqlite_address(tmp_path)
     open_store(address).close()
-    monkeypatch.setattr(store_module, "_SETTINGS", (*store_module._SETTINGS, "max_page_count = 60"))
+    monkeypatch.setattr(sqlite_file, "_WRITING", (*sqlite_file._WRITING, "max_page_count = 60"))
     with open_store(address) as store:
         taker, at = made(store), 0
         while (reply := taker.send(device.lines[at : at + 20])).status == 200:

@@ -14,6 +14,7 @@ from collect.postgres import Postgres, emptied
 from fleet.kit import AT, CVE, DAY, receipt, release, take
 from fwsign.collect.store import FleetRun, FleetStore, open_store
 from fwsign.fleet.answer import FleetAsked, find_answer, unknowns
+from fwsign.fleet.own import OwnRelease
 from fwsign.fleet.questions import DeviceFilter, Questions, curves_of
 
 WHEN = datetime.fromtimestamp(AT, UTC)
@@ -201,8 +202,10 @@ def test_the_answer_counts_each_board_once_and_says_so(store: FleetStore) -> Non
         flash(run, "line-1", AT - 2 * DAY, "1.0.0")
         mended = release("2.0.0", 200, "sensor", (CVE,))
         flash(run, "line-2", AT - DAY, "2.0.0", release=mended)
+    made = bytes.fromhex(mended["manifest_digest"])
+    own = OwnRelease(made, "acme.example", "sensor", "2.0.0", 200, "security", (CVE,))
     with asked(store) as questions:
-        found = find_answer(questions, FleetAsked(CVE), "here", "7d")
+        found = find_answer(questions, FleetAsked(CVE, own=(own,)), "here", "7d")
     assert (found.devices, found.mended, found.everyone, found.moved) == (0, 1, 1, 1)
     assert (
         "what 1 boards run that several stations flashed: the latest receipt counts, whichever "

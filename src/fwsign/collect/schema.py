@@ -15,6 +15,8 @@ Dialect: TypeAlias = Literal["sqlite", "postgresql"]
 
 VERSION: Final = 2
 """The version of these tables, in `meta`."""
+OF_EVERY_VERSION: Final = frozenset({"meta", "devices", "receipts"})
+"""Tables by whose names a database of ours is known."""
 
 _TYPES: Final[Mapping[Dialect, Mapping[str, str]]] = MappingProxyType(
     {

@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from fwsign.collect import schema
+from fwsign.collect.sqlite_file import SqliteFile
 from fwsign.errors import Failed
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ _SQLITE: Final = "sqlite://"
 _POSTGRESQL: Final = ("postgresql", "postgres")
 _SECRETS: Final = {"password", "sslpassword"}
 _EXPECTED: Final = "sqlite:///FILE, or postgresql://[USER@]HOST[:PORT]/DATABASE"
-_SETTINGS: Final = (f"busy_timeout = {BUSY_SECONDS * 1000}", "trusted_schema = OFF")
-_WRITING: Final = ("journal_mode = WAL", "synchronous = FULL")
 
 
 class FleetRun:
@@ -252,72 +250,8 @@ def _sqlite(address: str, *, make: bool) -> FleetStore:
     path = unquote(address.removeprefix(_SQLITE).removeprefix("/"))
     if not address.startswith(f"{_SQLITE}/") or not path:
         raise ValueError(f"{address} is not sqlite:///FILE")
-    if not make and not Path(path).exists():
-        raise Failed(
-            "io.missing", f"there is no store {path}", hint="fwsign collect --store makes one"
-        )
-
-    writes = make
-
-    def connect() -> _Opened:
-        nonlocal make
-        if not make and not Path(path).exists():
-            raise sqlite3.OperationalError("the file is gone")
-        make = False  # one that was made and is gone is no empty fleet
-        connection = sqlite3.connect(
-            f"file:{quote(path)}?mode={'rwc' if writes else 'ro'}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=_Opened,
-        )
-        try:
-            _set_up(connection, path, writes=writes)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    return FleetStore("sqlite", path, connect, lambda one: one.file == _file(path))
-
-
-class _Opened(sqlite3.Connection):
-    """A connection, and the file that it is to: one under the same name may be another by now."""
-
-    file: tuple[int, int] | None = None
-
-
-def _set_up(connection: _Opened, path: str, *, writes: bool) -> None:
-    """Choose how a file is used; one of another program stays as it is.
-
-    Raises:
-        Failed: `io.store`: it is one of another program.
-    """
-    for setting in _SETTINGS:
-        connection.execute(f"PRAGMA {setting}")
-    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    names = {name for (name,) in found}
-    if names and not schema.TABLES.keys() <= names:
-        raise Failed(
-            "io.store",
-            f"{path} is a database of something else, and stays as it is",
-            expected="the tables of fwsign collect",
-            found=", ".join(sorted(names))[:80],
-            hint="name the file of fwsign collect, or for it a new one",
-        )
-    for setting in _WRITING if writes else ():
-        connection.execute(f"PRAGMA {setting}")
-    connection.file = _file(path)
-
-
-def _file(path: str) -> tuple[int, int] | None:
-    """Return what a file has for itself alone; None if there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    file = SqliteFile(path, make=make, seconds=BUSY_SECONDS)
+    return FleetStore("sqlite", path, file.connect, file.is_there)
 
 
 def _postgresql(address: str) -> FleetStore:

@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 FUZZ_SECONDS ?= 60
+# One more than there are cores: tests wait for programs, servers and disks, too.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
@@ -33,7 +35,7 @@ demo: $(VENV)/.package $(VENV)/.extras
 ready: $(ready)
 
 test: lint
-	$(bin)/python -m pytest -n auto --dist worksteal --timeout 600 --cov --cov-report=
+	$(bin)/python -m pytest -n $(WORKERS) --dist worksteal --timeout 600 --cov --cov-report=
 	$(bin)/python tools/check-coverage
 
 test-versions: $(ready)

@@ -2,9 +2,7 @@
 
 import gc
 import os
-from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 # A slow machine is no failure; examples are the same in each run, so that a red test stays red.
@@ -18,17 +16,6 @@ pytest_plugins = ["bao_kit", "softhsm_kit"]
 
 # The gateway is for POSIX systems, and cannot be imported elsewhere.
 collect_ignore_glob = [] if os.name == "posix" else ["gateway/*", "test_gateway_kills.py"]
-
-FOLDER = Path(__file__).parent
-UNMEASURED = {"adapters", "cli", "est", "external", "fleet", "keys", "mqtt", "packages", "pki"}
-"""Folders whose tests run without measuring coverage, since others run all that is judged by it."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure coverage only where it says something: it costs a tenth of the time."""
-    for item in items:
-        if item.path.relative_to(FOLDER).parts[0] in UNMEASURED:
-            item.add_marker("no_cover")
 
 
 def pytest_collection_finish() -> None:

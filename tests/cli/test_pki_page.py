@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from support import require_program
+from support import require_program, stride
 
 PAGE = Path(__file__).parents[2] / "docs" / "pki.md"
 _PROMPT = re.compile(rb"(?:Passphrase of [^\n]*|Repeat for confirmation): ")
@@ -134,7 +134,7 @@ def test_the_page_for_newcomers_can_be_followed(
     for program in ("bash", "mosquitto", "mosquitto_pub"):
         require_program(program)
     steps = list(_STEP.finditer(PAGE.read_text(encoding="utf-8")))
-    for passphrase in (False, True):  # one after the other: both have the broker's port
+    for passphrase in (True, False)[:: stride(2)]:  # one by one: both have the broker's port
         home = tmp_path / f"passphrase-{passphrase}"
         home.mkdir()
         with reader(home, passphrase=passphrase) as one:

@@ -184,7 +184,7 @@ def test_apache_gives_a_gateway_with_a_certificate_and_a_token_what_is_new(site:
     assert site.installed == new
     assert [one[:3] for one in site.sent] == [
         ("/u.suit", 200, "-"),
-        ("/app.bin", 206, "bytes=2949120-3014655"),
+        ("/app.bin", 206, "bytes=2998272-3014655"),
     ]
     assert sum(one[3] for one in site.sent) < 80_000
 

@@ -120,7 +120,8 @@ def load(store: FleetStore, devices: int, receipts: int) -> None:
             pending["devices"].append(own)
             pending["receipts"] += rows
             state = ("installed", last[4], last[0], int(last[15] is not None), last[3], last[6])
-            pending["running"].append((own[0], "", *last[8:13], _notice(last[11]), *state))
+            times = (last[4], last[4], last[0])
+            pending["running"].append((own[0], "", *last[8:13], _notice(last[11]), *state, *times))
             first = {row[12]: row[4] for row in reversed(rows) if row[7] is None}
             pending["taken"] += [(manifest, own[0], "", at) for manifest, at in first.items()]
             if len(pending["receipts"]) >= _BATCH:
@@ -148,6 +149,7 @@ _COLUMNS: Final = {
     "running": (
         *("device", "board", "vendor", "product", "version", "sequence", "manifest"),
         *("notice", "state", "since", "receipt", "signed", "heard", "result"),
+        *("placed", "ended", "last"),
     ),
     "taken": ("manifest", "device", "board", "at"),
 }

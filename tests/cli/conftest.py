@@ -8,6 +8,7 @@ import pytest
 
 from cli.kit import good
 from fwsign.cli import inputs
+from fwsign.keys import pbes2
 from support import NOW, PAYLOAD
 
 _CLOCK = inputs.now
@@ -26,6 +27,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inputs, "now", lambda: NOW)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passphrases cost next to nothing, for tests that are not about their cost."""
+    for name, value in (("SCRYPT_N", 1 << 10), ("SCRYPT_P", 1), ("PBKDF2_ITERATIONS", 1000)):
+        monkeypatch.setattr(pbes2, name, value)
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,9 @@ TLS = "pki/crl/issuing-tls.pem\n"
 
 
 @pytest.fixture
-def sealed(project: Path) -> Path:
+def sealed(project: Path, cheap: None) -> Path:
     """A project whose three CAs have a passphrase each."""
+    del cheap
     for name, secret in SECRETS.items():
         path = project / f"pki/private/{name}.key"
         key = load_private_key(path, lambda: None)

@@ -281,7 +281,8 @@ class TestOnePassphrase:
     """At a terminal."""
 
     @pytest.fixture(autouse=True)
-    def _terminal(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _terminal(self, project: Path, cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        del cheap
         self.asked: list[str] = []
         for name in ("ca", "issuing", "issuing-tls"):
             path = project / f"pki/private/{name}.key"

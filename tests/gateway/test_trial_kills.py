@@ -168,8 +168,7 @@ def test_killed_at_each_call_of_a_trial_old_or_new_runs(
         killed.number += 1
         envelope = killed.release(killed.number)
         inject = f"inject={calls}:signal=KILL:when={count}"
-        command = [program, "-f", "--seccomp-bpf", "-o", str(log)]
-        command += ["-e", f"trace={calls}", "-e", inject, sys.executable]
+        command = [program, "-o", str(log), "-e", f"trace={calls}", "-e", inject, sys.executable]
         command += [__file__, "install", str(tmp_path), str(envelope)]
         done = subprocess.run(command, env=for_child(), check=False, capture_output=True)
         lived = done.returncode in (0, 4)

@@ -281,7 +281,8 @@ def _postgresql(address: str) -> FleetStore:
             application_name="fwsign",
             keepalives_idle=BUSY_SECONDS,
             tcp_user_timeout=BUSY_SECONDS * 1000,
-            options=f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={BUSY_SECONDS}s",
+            options=f"-c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={BUSY_SECONDS}s"
+            " -c jit=off",  # compiling a question takes longer than its answer
         )
 
     host = parts.hostname or "local socket"

@@ -163,7 +163,8 @@ class Questions:
             return FleetCurve(release, ())
         step = next((one for one in _STEPS if (last - first) / one < MAX_POINTS), _STEPS[-1])
         points, total = [(int(first), 0)], 0
-        for begin, count in self._run.rows(statements.TAKEN, step, step, release.manifest):
+        given = (step, step, release.manifest, release.manifest)
+        for begin, count in self._run.rows(statements.TAKEN, *given):
             if begin > points[-1][0]:
                 points.append((int(begin), total))  # nothing happened until then
             total += int(count)

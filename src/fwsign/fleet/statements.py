@@ -81,8 +81,9 @@ MOVED: Final = """
 SPAN: Final = "SELECT min(at), max(at) FROM taken WHERE manifest = ?"
 TAKEN: Final = """
     SELECT (t.at / ?) * ? AS step, count(*) FROM (
-        SELECT min(at) AS at FROM taken WHERE manifest = ?
-        GROUP BY board, CASE WHEN board = '' THEN device ELSE 0 END) t
+        SELECT at FROM taken WHERE manifest = ? AND board = ''
+        UNION ALL
+        SELECT min(at) FROM taken WHERE manifest = ? AND board <> '' GROUP BY board) t
     GROUP BY step ORDER BY step"""
 """A board takes a release once, though several stations may flash it."""
 NUMBER: Final = "SELECT device FROM devices WHERE name = ?"

@@ -26,8 +26,15 @@ from obstore.store import from_url
 from fwsign.errors import Failed
 from fwsign.format.payload import CHUNK_SIZE
 from fwsign.publish.endpoints import CONNECT_SECONDS, client_options
-from fwsign.publish.layout import CHANNEL, probe_path
-from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
+from fwsign.publish.layout import CHANNEL
+from fwsign.publish.store import (
+    Source,
+    StoredEntry,
+    check_size,
+    conflict,
+    missing,
+    written_time,
+)
 
 PART: Final = 8 * 1024 * 1024
 """Bytes of a part; the most parts that S3 takes make 80 GB of it."""
@@ -232,15 +239,7 @@ class Bucket:
 
     def now(self) -> float:
         """Return the time of the bucket, which a small object gets; it is removed again."""
-        path = probe_path()
-        self._create(path, b"clock")
-        try:
-            entry = self.entry(path)
-        finally:
-            self.delete(path)
-        if entry is None:
-            raise missing(self._place, path)
-        return entry.modified
+        return written_time(self, lambda path: self._create(path, b"clock"))
 
     def _delete_alone(self, path: str) -> bool:
         """Remove an object where a store lacks the removal of many at once, which obstore asks for.

@@ -8,8 +8,14 @@ from pathlib import Path
 from fwsign.errors import Failed
 from fwsign.files import atomic_writer, exclusive, io_error, open_plain, write_atomic
 from fwsign.format.payload import CHUNK_SIZE
-from fwsign.publish.layout import probe_path
-from fwsign.publish.store import Source, StoredEntry, check_size, conflict, missing
+from fwsign.publish.store import (
+    Source,
+    StoredEntry,
+    check_size,
+    conflict,
+    missing,
+    written_time,
+)
 
 
 class FolderStore:
@@ -105,15 +111,7 @@ class FolderStore:
 
     def now(self) -> float:
         """Return the time of the folder's file system, which may be another machine's."""
-        path = probe_path()
-        write_atomic(self._base / path, b"")
-        try:
-            entry = self.entry(path)
-        finally:
-            self.delete(path)
-        if entry is None:
-            raise missing(self.place, path)
-        return entry.modified
+        return written_time(self, lambda path: write_atomic(self._base / path, b""))
 
     def _made(self, path: str) -> Path:
         """Return a file's path, in a directory that is there."""

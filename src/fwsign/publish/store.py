@@ -5,10 +5,11 @@ A store moves bytes and decides nothing. What it answers is not believed: `fwsig
 reads back what it wrote.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from fwsign.errors import Failed
+from fwsign.publish.layout import probe_path
 
 LARGEST_READ: Final = 32 * 1024 * 1024
 """Bytes that are read at a time; no envelope is larger."""
@@ -126,6 +127,27 @@ def conflict(place: str, path: str) -> Failed:
 def missing(place: str, path: str) -> Failed:
     """Return the error of a path that is not there."""
     return Failed("io.missing", f"{place} has no {path}", expected=path, found="nothing")
+
+
+def written_time(store: Store, write: Callable[[str], object]) -> float:
+    """Return the time that a store gives to what is written now; it is removed again.
+
+    Args:
+        store: the store.
+        write: writes something small to a path.
+
+    Raises:
+        Failed: `io.*`.
+    """
+    path = probe_path()
+    write(path)
+    try:
+        entry = store.entry(path)
+    finally:
+        store.delete(path)
+    if entry is None:
+        raise missing(store.place, path)
+    return entry.modified
 
 
 def check_size(place: str, path: str, size: int) -> None:

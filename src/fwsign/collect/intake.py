@@ -84,17 +84,19 @@ def take(
     signed = all(one.receipt.signer is not None for one in lines)
     payer = name if signed or client is None else client
     account = Account(run, payer, now, quotas)
-    is_known = run.rows("SELECT 1 FROM devices WHERE name = ?", name)
-    if not is_known and not account.begin_device():  # a station must not invent them without end
-        account.write()
-        return Taken(name, None, 0, 0, payer=payer, limit=account.limit)
-    run.rows(
-        "INSERT INTO devices (name, first_heard, last_heard) VALUES (?, ?, ?)"
-        " ON CONFLICT (name) DO NOTHING",
-        *(name, now, now),
-    )
     select = f"SELECT device, chain, head FROM devices WHERE name = ?{run.lock}"  # noqa: S608
-    ((device, chain, head),) = run.rows(select, name)
+    found = run.rows(select, name)
+    if not found:
+        if not account.begin_device():  # a station must not invent them without end
+            account.write()
+            return Taken(name, None, 0, 0, payer=payer, limit=account.limit)
+        run.rows(
+            "INSERT INTO devices (name, first_heard, last_heard) VALUES (?, ?, ?)"
+            " ON CONFLICT (name) DO NOTHING",
+            *(name, now, now),
+        )
+        found = run.rows(select, name)
+    ((device, chain, head),) = found
     known = _known(run, device, lines)
     breaks = Breaks(run, device, now)
     storing = _Storing(run, device, known, breaks, account, chain=chain, head=head, now=now)

@@ -69,7 +69,7 @@ def explained(error: FwsignError, path: Path, ending: str, data: bytes | None) -
         return told(error, path)
     if error.code not in ("malformed.cbor", "malformed.envelope") or str(path) == _STREAM:
         return error
-    if not path.is_file() or _beginning(path).startswith(ENVELOPE_HEAD):
+    if not path.is_file() or read.startswith(ENVELOPE_HEAD):
         return error
     meant = Path(f"{path}{ending}")
     question = f"did you mean {quoting.quoted(meant)}?"

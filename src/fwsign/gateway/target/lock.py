@@ -25,16 +25,13 @@ def take_lock(handle: int, what: str) -> None:
     Raises:
         Failed: `state.busy`.
     """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        others = ", ".join(f"process {one}" for one in _holders(handle))
-        message = f"{what}: {others}" if others else what
-        found = others or "another"
-        hint = "wait until it has ended, and try again"
-        raise Failed(
-            "state.busy", message, expected="one at a time", found=found, hint=hint
-        ) from None
+    if _is_free(handle):
+        return
+    others = ", ".join(f"process {one}" for one in _holders(handle))
+    message = f"{what}: {others}" if others else what
+    found = others or "another"
+    hint = "wait until it has ended, and try again"
+    raise Failed("state.busy", message, expected="one at a time", found=found, hint=hint)
 
 
 @contextlib.contextmanager

@@ -149,7 +149,7 @@ def find_answer(questions: Questions, asked: FleetAsked, source: str, silence: s
     own = {one.manifest: one for one in asked.own}
     named = [as_signed(one, own) for one in questions.releases()]
     every = [one for one in named if asked.product in (None, one.product)]
-    places = [_place(one, asked) for one in every]
+    places = [_place(one, asked, own) for one in every]
     affected, mending, claimed = (
         [one for one, place in zip(every, places, strict=True) if place == wanted]
         for wanted in ("affected", "mending", "claimed")
@@ -207,11 +207,11 @@ def _mended_from(one: FleetRelease, asked: FleetAsked) -> int | None:
 
 
 def _place(
-    one: FleetRelease, asked: FleetAsked
+    one: FleetRelease, asked: FleetAsked, own: Mapping[bytes, OwnRelease]
 ) -> Literal["affected", "mending", "claimed", "newer", "other"]:
     """Return how a release is concerned: as named, or by its place before what mends it."""
     named = asked.release is not None or asked.version is not None
-    known = not asked.own or any(one.manifest == other.manifest for other in asked.own)
+    known = not own or one.manifest in own
     if named and asked.release in (None, one.manifest) and asked.version in (None, one.version):
         return "affected" if known or asked.release is not None else "claimed"
     if asked.advisory and asked.advisory in one.advisories:

@@ -1,6 +1,5 @@
 """What a collector stores and notices: in SQLite, and the same in PostgreSQL."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -19,23 +18,16 @@ from collect.kit import (
     release,
     sqlite_address,
 )
-from collect.postgres import Postgres, emptied
-from fwsign.collect.store import open_store
+from fwsign.collect.store import FleetStore, open_store
 from support import NOW
 
 FORGED = "SELECT client, claimed, code, message, times FROM forged"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def taker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Taker]:
+@pytest.fixture
+def taker(store: FleetStore) -> Taker:
     """A collector with an empty store."""
-    if request.param == "sqlite":
-        address = sqlite_address(tmp_path)
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        address = emptied(server)
-    with open_store(address) as store:
-        yield collector(store)
+    return collector(store)
 
 
 def test_lines_are_stored_and_acknowledged(taker: Taker) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from collect.kit import Chain, Taker, chain_of, collector, devices_root, release, sqlite_address
-from collect.postgres import Postgres, emptied
 from fwsign.cli.collect_quotas import QuotaOptions
 from fwsign.collect.broker import BrokerIntake, BrokerPlace
 from fwsign.collect.clients import Clients, HeldCrls, split_roots
@@ -24,18 +23,6 @@ from fwsign.mqtt.address import Broker
 from support import NOW, refused
 
 TO = "https://collector.example/receipts"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FleetStore]:
-    """An empty store."""
-    if request.param == "sqlite":
-        address = sqlite_address(tmp_path)
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        address = emptied(server)
-    with open_store(address) as made:
-        yield made
 
 
 @pytest.fixture

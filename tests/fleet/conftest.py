@@ -1,5 +1,5 @@
-"""One PostgreSQL server for all questions, as for the collector."""
+"""One PostgreSQL server for all questions, and a store of each kind, as for the collector."""
 
-from collect.conftest import postgres
+from collect.conftest import postgres, store
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "store"]

@@ -2,17 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fwsign.collect.store import FleetRun
+from fwsign.collect.store import FleetRun, FleetStore
 from fwsign.collect.summary import CountedLine, clock, column, digest, note, release_columns
+from fwsign.fleet.questions import Questions
 
-AT = int(datetime(2026, 11, 27, 12, tzinfo=UTC).timestamp())
+WHEN = datetime(2026, 11, 27, 12, tzinfo=UTC)
+AT = int(WHEN.timestamp())
 DAY = 24 * 3600
 CVE = "CVE-2026-41000"
 HOSTILE = "<script>document.title='owned'</script></script>\x1b[31m\u202egnp.exe\"'<!--@data-->&"
+
+
+@contextmanager
+def asked(store: FleetStore) -> Iterator[Questions]:
+    with Questions.asked(store, WHEN, timedelta(7)) as found:
+        yield found
 
 
 def release(

@@ -1,42 +1,18 @@
 """A board counts once, however many stations flashed it, and what was renamed or reinstalled."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collect.kit import Chain, chain_of, collector
 from collect.kit import release as collected
-from collect.postgres import Postgres, emptied
-from fleet.kit import AT, CVE, DAY, receipt, release, take
-from fwsign.collect.store import FleetRun, FleetStore, open_store
+from fleet.kit import AT, CVE, DAY, asked, receipt, release, take
+from fwsign.collect.store import FleetRun, FleetStore
 from fwsign.fleet.answer import FleetAsked, find_answer, unknowns
 from fwsign.fleet.own import OwnRelease
-from fwsign.fleet.questions import DeviceFilter, Questions, curves_of
+from fwsign.fleet.questions import DeviceFilter, curves_of
 
-WHEN = datetime.fromtimestamp(AT, UTC)
 BOARD = "mac:01"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FleetStore]:
-    """An empty store."""
-    if request.param == "sqlite":
-        address = f"sqlite:///{tmp_path}/fleet.db"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        address = emptied(server)
-    with open_store(address) as made:
-        yield made
-
-
-@contextmanager
-def asked(store: FleetStore) -> Iterator[Questions]:
-    with Questions.asked(store, WHEN, timedelta(7)) as found:
-        yield found
 
 
 def flash(run: FleetRun, station: str, at: int, version: str = "1.0.0", **more: Any) -> None:

@@ -1,41 +1,17 @@
 """The answers of a small fleet, on SQLite and on PostgreSQL."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from collect.kit import chain_of, collector
 from collect.postgres import Postgres, emptied
-from fleet.kit import AT, CVE, DAY, HOSTILE, hostile, receipt, release, small, take
+from fleet.kit import AT, CVE, DAY, HOSTILE, asked, hostile, receipt, release, small, take
 from fwsign.collect.store import FleetStore, open_store
 from fwsign.fleet import questions as module
 from fwsign.fleet.model import FleetTotals, read_notice
-from fwsign.fleet.questions import DeviceFilter, Questions, curves_of, shown_releases
+from fwsign.fleet.questions import DeviceFilter, curves_of, shown_releases
 from support import refused
-
-WHEN = datetime.fromtimestamp(AT, UTC)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FleetStore]:
-    """An empty store."""
-    if request.param == "sqlite":
-        address = f"sqlite:///{tmp_path}/fleet.db"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        address = emptied(server)
-    with open_store(address) as made:
-        yield made
-
-
-@contextmanager
-def asked(store: FleetStore) -> Iterator[Questions]:
-    with Questions.asked(store, WHEN, timedelta(7)) as found:
-        yield found
 
 
 def filled(store: FleetStore) -> FleetStore:

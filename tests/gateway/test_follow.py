@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,13 @@ from fwsign.gateway.run.session import INSTALLED, opened
 from fwsign.gateway.run.uptime import Uptime
 from gateway.follow_kit import FEATURE, SECURITY, Follower, days, release
 from gateway.kit import crls, pki
-from gateway.server import Server, serving
+from gateway.server import Server
 from support import DAY, NOW, refused
 
 
 @pytest.fixture
 def follower(tmp_path: Path) -> Follower:
     return Follower(tmp_path)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path) as found:
-        yield found
 
 
 def names(found: Any) -> list[str]:

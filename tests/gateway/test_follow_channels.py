@@ -1,6 +1,5 @@
 """`fwsign follow` and channels: what a gateway takes from one, and every attack on the way."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from fwsign.x509.roles import CONFIG_SIGNING
 from gateway.channel_place import Place, rolled_out
 from gateway.follow_kit import Follower, days
 from gateway.kit import crls, pki
-from gateway.server import Handler, Server, serving
+from gateway.server import Handler, Server
 from support import DAY, NOW, PRODUCT, VENDOR, make_leaf, make_pki, refused
 from trust.test_update import root, sign, update
 
@@ -37,17 +36,6 @@ def follower(tmp_path: Path) -> Follower:
     found = Follower(tmp_path, 'cohorts = ["pilot"]')
     found.address = str(tmp_path / "place/stable.channel")
     return found
-
-
-@pytest.fixture
-def place(follower: Follower, tmp_path: Path) -> Place:
-    return Place(tmp_path / "place", follower)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path) as found:
-        yield found
 
 
 def names(found: Polled) -> list[str]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from fwsign.gateway.follow_memory import RETAG_SECONDS
 from fwsign.gateway.target.lock import in_turn
 from gateway.channel_place import Place, rolled_out
 from gateway.follow_kit import Follower, days
-from gateway.server import Handler, Server, serving
+from gateway.server import Handler, Server
 from gateway.test_follow_channels import number, serve
 from gateway.test_follow_updates import publish
 from support import for_child, refused
@@ -26,17 +25,6 @@ def follower(tmp_path: Path) -> Follower:
     found = Follower(tmp_path)
     found.address = str(tmp_path / "place/stable.channel")
     return found
-
-
-@pytest.fixture
-def place(follower: Follower, tmp_path: Path) -> Place:
-    return Place(tmp_path / "place", follower)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path) as found:
-        yield found
 
 
 def together(follower: Follower, folder: Path, what: str) -> list[str]:

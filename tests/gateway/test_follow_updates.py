@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,8 @@ from fwsign.gateway.follow import updates as follow_updates
 from fwsign.gateway.run.session import opened, trusted
 from gateway.follow_kit import Follower
 from gateway.kit import crls, namesake, pki
-from gateway.server import Server, serving
+from gateway.server import Server
 from support import make_crl, make_leaf, refused
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path) as found:
-        yield found
 
 
 def follower(tmp_path: Path, server: Server, **more: Any) -> Follower:
